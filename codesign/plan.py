@@ -1,0 +1,414 @@
+"""plan(spec) -> Plan: where the spec meets the quantities.
+
+`evaluate` runs the graph for a batch of problems of one structure; a plan is a batch of one. Both give the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import codesign.quantities  # registers the quantities
+from codesign import errors, graph, units
+from codesign.quantities import communication, constraints, memory
+from codesign.quantities import step as steps
+from codesign.spec import load as loader
+from codesign.spec import resolve, schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+SCHEMA_VERSION = 1
+
+STEP_TARGETS = ("step_s",)
+TARGETS = (
+    "step_s", "job_tokens_per_s", "model_FLOPps", "mfu", "hfu", "peak_B", "reserved_B", "allocated_B", "feasible",
+    *constraints.CONSTRAINTS, "tp_sent_B", "cp_sent_B", "ep_sent_B", "dp_gradient_sent_B", "dp_parameter_sent_B", "pp_sent_B",
+)
+TRAFFIC = {
+    "tensor parallel": "tp_sent_B", "context parallel": "cp_sent_B", "expert parallel": "ep_sent_B",
+    "gradients": "dp_gradient_sent_B", "parameters": "dp_parameter_sent_B", "pipeline": "pp_sent_B",
+}
+
+# Inputs of the elasticities: a name, and the leaves that move together. Rates first, then fixed durations: over all of
+# them, rates less durations sum to -1, because a step is a time.
+RATES: dict[str, tuple[str, ...]] = {
+    "compute rate": ("peak_FLOPps", "half_peak_FLOPps"),
+    "memory bandwidth": ("memory_Bps",),
+    "scale-up bandwidth": ("link_Bps",),
+    "scale-out bandwidth": ("nic_Bps",),
+    "host link bandwidth": ("host_link_Bps",),
+    "storage bandwidth": ("storage_Bps",),
+}
+DURATIONS: dict[str, tuple[str, ...]] = {
+    "host launch time": ("host_layer_s", "host_moe_s"),
+    "kernel start-up": ("gemm_launch_s", "elementwise_launch_s", "attention_launch_s"),
+    "scale-up latency": tuple(f"{where}_{op}_latency_s" for where in ("up", "pair") for op in ("gather", "reduce", "exchange", "p2p")),
+    "scale-out latency": ("nic_latency_s", "hop_s"),
+    "fixed work of a step": ("fixed_step_s",),
+}
+ELASTICITY_STEP = 1e-3
+
+
+def leaf_values(problems: Sequence[resolve.Problem], ndim: int = 1) -> dict[str, Any]:
+    """Leaves of a batch of problems of one structure: numbers as arrays with one row a problem, structure as it is.
+
+    Per-rank leaves have the pipeline ranks on a leading axis and `ndim` trailing axes of length one.
+    """
+    first = problems[0]
+    values: dict[str, Any] = dict(first.structure)
+    for name in first.leaves:
+        values[name] = np.array([p.leaves[name].value for p in problems])
+    values.update(stage_leaves(first.structural()["pipeline"], first.kinds, ndim))
+    return values
+
+
+@cache
+def stage_leaves(pipeline: resolve.Pipeline, kinds: tuple[str, ...], ndim: int = 1) -> Mapping[str, Any]:
+    """What each pipeline rank holds, with the rank on a leading axis."""
+    stages, pp = pipeline.stages, pipeline.pp
+    tail = (1,) * ndim
+
+    def column(row: Iterable[float]) -> Array:
+        data = np.array(list(row), dtype=np.float64)
+        if pipeline.schedule == "dualpipe":
+            # either direction puts a stage on the rank: half of the micro-batches run stage i, half stage pp - 1 - i
+            data = 0.5 * (data + data[::-1])
+        return data.reshape((pp, *tail))
+
+    counts = [stages.counts(rank) for rank in range(pp)]
+    values: dict[str, Any] = {}
+    for kind in kinds:
+        values[f"stage_layers[{kind}]"] = column(c.get(kind, 0) for c in counts)
+        values[f"model_layers[{kind}]"] = np.full(1, float(sum(c.get(kind, 0) for c in counts)))
+    values["stage_embedding"] = column(float(stages.embedding(rank)) for rank in range(pp))
+    values["stage_head"] = column(float(stages.head(rank)) for rank in range(pp))
+    values["stage_mtp"] = column(float(stages.mtp(rank)) for rank in range(pp))
+    values["rank_index"] = np.arange(float(pp)).reshape((pp, *tail))
+    return values
+
+
+def program_for(targets: Sequence[str], problem: resolve.Problem, leaves: Mapping[str, Any]) -> graph.Program:
+    """The pruned evaluation of `targets` for this structure."""
+    return graph.program(targets, {"kind": problem.kinds}, leaves)
+
+
+def evaluate(
+    problems: Sequence[resolve.Problem], targets: Sequence[str] = TARGETS, overrides: Mapping[str, Any] | None = None
+) -> dict[Any, Any]:
+    """All values under `targets` for problems that share one structure, a row each."""
+    values = leaf_values(problems)
+    return program_for(targets, problems[0], values).run(values, overrides)
+
+
+# ---------------------------------------------------------------------------------------------------- the plan
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An 80 % interval from the leave-one-group-out residuals of the nearest cell of measured runs."""
+
+    low: float
+    high: float
+    cell: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step of one run: every number, where it comes from, and whether it can be done."""
+
+    problem: resolve.Problem
+    program: graph.Program
+    values: Mapping[Any, Any]
+    elasticities: Mapping[str, float]
+    overrides: Mapping[str, Any]
+    spec_hash: str
+    read_as: tuple[str, ...] = ()
+
+    # -- reading values
+
+    def value(self, name: str) -> float:
+        """A scalar quantity or leaf by name; `name[member]` for an indexed one."""
+        key = self._key(name)
+        return float(np.ravel(self.values[key])[0])
+
+    def _key(self, name: str) -> Any:
+        base, _, member = name.partition("[")
+        key: Any = (base, member.rstrip("]") or None)
+        if key in self.values:
+            return key
+        if name in self.values:
+            return name
+        names = sorted({k[0] if isinstance(k, tuple) else k for k in self.values})
+        raise errors.SpecError(f"no quantity {name!r} in this plan.{_near(name, names)}", field=name)
+
+    @property
+    def step_s(self) -> float:
+        return self.value("step_s")
+
+    @property
+    def feasible(self) -> bool:
+        return bool(self.value("feasible"))
+
+    @cached_property
+    def violations(self) -> tuple[str, ...]:
+        """One message, with numbers, for each constraint that does not hold."""
+        broken = []
+        for name in constraints.CONSTRAINTS:
+            message = graph.REGISTRY[name].message
+            if not self.value(name) and message is not None:
+                broken.append(message(self.values))
+        return tuple(broken)
+
+    @cached_property
+    def parts(self) -> dict[str, float]:
+        """Parts of the step; they add up to `step_s`, in order, to the bit. Zero parts included."""
+        return {name: self.value(name) for name in graph.REGISTRY["step_s"].parts}
+
+    @cached_property
+    def footing(self) -> tuple[str, dict[str, int]]:
+        """The weakest kind of number that the step rests on, and how many leaves there are of each kind."""
+        counts = dict.fromkeys(resolve.KINDS, 0)
+        for name in self.program.depends[("step_s", None)]:
+            leaf = self.problem.leaves.get(name)
+            if leaf is not None:
+                counts[leaf.kind] += 1
+        return next(kind for kind in resolve.KINDS if counts[kind]), counts
+
+    @cached_property
+    def step_interval(self) -> Interval:
+        return interval(self.problem, self.step_s, "step")
+
+    @cached_property
+    def memory_interval(self) -> Interval:
+        return interval(self.problem, self.value("peak_B"), "memory")
+
+    # -- frames
+
+    @property
+    def time_frame(self) -> pd.DataFrame:
+        """Parts of the step: name, seconds, share, what it is."""
+        import pandas as pd
+
+        rows = [
+            {"part": name, "s": value, "share": value / self.step_s, "what": _first_sentence(graph.REGISTRY[name].doc)}
+            for name, value in self.parts.items()
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def memory_frame(self) -> pd.DataFrame:
+        """Memory of each pipeline rank in bytes, a term a column."""
+        import pandas as pd
+
+        return pd.DataFrame([{"rank": s["rank"], **s["terms_B"], "device_B": s["device_B"]} for s in self.stages])
+
+    @property
+    def traffic_frame(self) -> pd.DataFrame:
+        """Bytes that one rank sends in a step, by traffic class and network level."""
+        import pandas as pd
+
+        return pd.DataFrame(self.traffic)
+
+    @cached_property
+    def stages(self) -> list[dict[str, Any]]:
+        """Memory of each pipeline rank, term by term."""
+        pp = self.problem.structural()["pipeline"].pp
+        terms = (*memory.ALLOCATED, "allocator_memory_B", "communication_memory_B", "context_memory_B")
+        table = {
+            name: np.broadcast_to(np.reshape(self.values[(name, None)], (-1,)), (pp,))
+            for name in (*terms, "rank_allocated_B", "rank_reserved_B", "rank_device_B", "in_flight_micro_batches")
+        }
+        return [
+            {
+                "rank": rank, "allocated_B": float(table["rank_allocated_B"][rank]),
+                "reserved_B": float(table["rank_reserved_B"][rank]), "device_B": float(table["rank_device_B"][rank]),
+                "in_flight_micro_batches": float(table["in_flight_micro_batches"][rank]),
+                "terms_B": {name: float(table[name][rank]) for name in terms},
+            }
+            for rank in range(pp)
+        ]
+
+    @cached_property
+    def traffic(self) -> list[dict[str, Any]]:
+        """Traffic by class and level: bytes a rank and step, whole job, mean rate, share of the link."""
+        rates = (self.value("link_Bps"), self.value("nic_Bps"), self.value("nic_Bps") / self.value("taper"))
+        ranks = self.value("accelerator_ranks")
+        rows = []
+        for name, quantity in TRAFFIC.items():
+            sent = np.reshape(self.values[(quantity, None)], (len(communication.LEVELS), -1))[:, 0]
+            for level, level_B, rate in zip(communication.LEVELS, sent, rates, strict=True):
+                if level_B:
+                    mean = float(level_B) / self.step_s
+                    rows.append({
+                        "class": name, "level": level, "sent_B_per_rank": float(level_B), "total_B": float(level_B) * ranks,
+                        "link_s": float(level_B) / rate, "mean_Bps": mean, "utilisation": mean / rate,
+                        "headroom_Bps": rate - mean,
+                    })
+        return rows
+
+    # -- explanation
+
+    def explain(self, name: str, depth: int = 3) -> graph.Explanation:
+        """The tree under a quantity: equation, inputs with their values, sources."""
+        key = self._key(name)
+        if not isinstance(key, tuple):
+            leaf = self.problem.leaves.get(key)
+            unit = units.suffix(key.split("[")[0])
+            return graph.Explanation(key, None, unit, self.values[key], "", leaf.source if leaf else "layout", (), "leaf")
+        return graph.explain(
+            self.program, self.values, key, leaf_source=self._leaf_source, depth=depth, overridden=frozenset(self.overrides))
+
+    def _leaf_source(self, name: str) -> str:
+        leaf = self.problem.leaves.get(name)
+        return f"{leaf.kind}: {leaf.source}" if leaf else "structure of the layout"
+
+    # -- data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, SI base units, units in the keys. The shape is versioned by `schema_version`."""
+        layout = self.problem.spec.layout
+        step, room = self.step_interval, self.memory_interval
+        weakest, counts = self.footing
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "spec_hash": self.spec_hash,
+            "name": self.problem.spec.name or self.problem.spec.model.name,
+            "layout": {
+                **layout.model_dump(mode="json", exclude={"recompute", "offload", "overlap", "order"}),
+                "recompute": self._recompute(), "order": list(layout.order),
+                "layers_by_rank": [sum(self._counts(rank).values()) for rank in range(layout.pp or 1)],
+            },
+            "step": {
+                "step_s": self.step_s, "lo_s": step.low, "hi_s": step.high, "interval_cell": step.cell,
+                "tokens_per_s": self.value("job_tokens_per_s"),
+                "tokens_per_s_per_accelerator": self.value("job_tokens_per_s") / self.problem.spec.cluster.accelerators,
+                "model_FLOPps_per_accelerator": self.value("model_FLOPps"),
+                "mfu": self.value("mfu"),
+                "mfu_convention": "causal model FLOPs over the dense peak of the matmul precision",
+                "hfu": self.value("hfu"),
+                "peak_FLOPps": self.value("peak_FLOPps") * self.value("ranks_per_accelerator"),
+                "parts": self.parts,
+            },
+            "memory": {
+                "peak_B": self.value("peak_B"), "lo_B": room.low, "hi_B": room.high, "interval_cell": room.cell,
+                "allocated_B": self.value("allocated_B"), "reserved_B": self.value("reserved_B"),
+                "capacity_B": self.value("memory_B"), "tags": dict(memory.TAGS), "stages": self.stages,
+            },
+            "traffic": self.traffic,
+            "elasticities": dict(self.elasticities),
+            "footing": {"weakest": weakest, "leaves": counts},
+            "verdict": {"feasible": self.feasible, "violations": list(self.violations)},
+            "notes": [*self.read_as, *self.problem.notes],
+            "overrides": {name: float(np.ravel(value)[0]) for name, value in self.overrides.items()},
+        }
+
+    def _recompute(self) -> dict[str, Any]:
+        recompute = self.problem.structural()["recompute"]
+        return {"granularity": recompute.granularity, "modules": sorted(recompute.modules),
+                "fraction": self.value("recompute_fraction")}
+
+    def _counts(self, rank: int) -> Mapping[str, int]:
+        return self.problem.structural()["pipeline"].stages.counts(rank)
+
+
+def plan(
+    spec: schema.Spec | loader.Loaded | str | Path | Mapping[str, Any],
+    *,
+    sets: Sequence[str] = (),
+    overrides: Mapping[str, float] | None = None,
+) -> Plan:
+    """Plan one run: `spec` is a loaded spec, a path, or plain data; `overrides` fix a quantity for a counterfactual.
+
+    Raises SpecError for what is wrong in the spec. An infeasible layout is an answer: see `Plan.violations`.
+    """
+    loaded = spec if isinstance(spec, loader.Loaded) else None
+    if isinstance(spec, (str, Path, Mapping)):
+        loaded = loader.load(spec, sets)
+    checked = loaded.spec if loaded else spec
+    assert isinstance(checked, schema.Spec)
+    try:
+        problem = resolve.resolve(checked)
+    except errors.SpecError as error:
+        if loaded is not None and error.place is None and error.field:
+            raise loader.error_at(loaded, error.field, error.message) from None
+        raise
+    fixed = {name: np.atleast_1d(np.float64(value)) for name, value in (overrides or {}).items()}
+    for name in fixed:
+        if name not in graph.REGISTRY:
+            raise errors.SpecError(f"no quantity {name!r} to override.{_near(name, list(graph.REGISTRY))}", field=name)
+    values, elasticities, program = _evaluate_one(problem, fixed)
+    return Plan(problem, program, values, elasticities, fixed, loaded.spec_hash if loaded else _hash(checked),
+                tuple(loaded.read_as) + tuple(loaded.notes) if loaded else ())
+
+
+def _hash(spec: schema.Spec) -> str:
+    import hashlib
+
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    return f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].rstrip(".")
+
+
+def _evaluate_one(problem: resolve.Problem, overrides: Mapping[str, Any]) -> tuple[dict[Any, Any], dict[str, float], graph.Program]:
+    """All values of one plan, and d ln(step) / d ln(input) by central differences, which go through the same graph."""
+    leaves = leaf_values([problem])
+    program = program_for(TARGETS, problem, leaves)
+    values = program.run(leaves, overrides)
+    short = program_for(STEP_TARGETS, problem, leaves)
+    inputs = {**RATES, **DURATIONS}
+    moved = dict(leaves)
+    rows = 2 * len(inputs)
+    for at, names in enumerate(inputs.values()):
+        for name in names:
+            column = np.full(rows, leaves[name][0])
+            column[2 * at] *= 1.0 + ELASTICITY_STEP
+            column[2 * at + 1] *= 1.0 - ELASTICITY_STEP
+            moved[name] = column
+    step = np.log(np.broadcast_to(short.run(moved, overrides)[("step_s", None)], (rows,)))
+    width = np.log1p(ELASTICITY_STEP) - np.log1p(-ELASTICITY_STEP)
+    slopes = (step[0::2] - step[1::2]) / width
+    return values, dict(zip(inputs, (float(s) for s in slopes), strict=True)), program
+
+
+# ---------------------------------------------------------------------------------------------------- intervals
+
+
+@cache
+def _error_model() -> dict[str, Any]:
+    path = Path(__file__).parent / "spec" / "data" / "error_model.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
+    """From the most specific cell that has enough groups: accelerator x stack x kind, then wider ones."""
+    cells = _error_model()[what]
+    family, stack = problem.profile.family, problem.stack.name
+    kind = "moe" if problem.spec.model.moe else "dense"
+    for name in (f"{family} x {stack} x {kind}", f"any x {stack} x {kind}", f"{family} x any x {kind}", f"any x any x {kind}", "any"):
+        cell = cells.get(name)
+        if cell:
+            return Interval(value * cell["low"], value * cell["high"], name, cell["rows"])
+    return Interval(float("nan"), float("nan"), "none", 0)
+
+
+__all__ = ["Interval", "Plan", "codesign", "evaluate", "leaf_values", "plan", "program_for", "stage_leaves", "steps"]
