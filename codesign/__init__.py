@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codesign.plan import Plan, plan
+    from codesign.planner import Plan, plan
     from codesign.spec.load import load_spec
 
 __version__ = "0.1.0"
 __all__ = ["Plan", "__version__", "load_spec", "plan"]
 
-_HOME = {"Plan": "codesign.plan", "plan": "codesign.plan", "load_spec": "codesign.spec.load"}
+_HOME = {"Plan": "codesign.planner", "plan": "codesign.planner", "load_spec": "codesign.spec.load"}
 
 
 def __getattr__(name: str) -> Any:

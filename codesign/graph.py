@@ -68,7 +68,9 @@ def quantity(
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
         if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
-            raise ValueError(f"two equations for {name!r}: {REGISTRY[name].function.__module__} and {function.__module__}")
+            raise ValueError(
+                f"two equations for {name!r}: {REGISTRY[name].function.__module__} and {function.__module__}"
+            )
         if units.suffix(name) != unit:
             raise ValueError(f"{name!r} is registered in {unit!r}, its suffix says {units.suffix(name)!r}")
         inputs = tuple(inspect.signature(function).parameters)
@@ -268,14 +270,21 @@ class Explanation:
 
 
 def explain(
-    run: Program, values: Mapping[Any, Any], key: Key, *, leaf_source: Callable[[str], str], depth: int = 3,
+    run: Program,
+    values: Mapping[Any, Any],
+    key: Key,
+    *,
+    leaf_source: Callable[[str], str],
+    depth: int = 3,
     overridden: frozenset[str] = frozenset(),
 ) -> Explanation:
     """The explanation of one value, `depth` levels down."""
     steps = {step.key: step for step in run.steps}
 
     def leaf(name: str) -> Explanation:
-        return Explanation(name, None, units.suffix(name.split("[")[0]), values[name], "", leaf_source(name), (), "leaf")
+        return Explanation(
+            name, None, units.suffix(name.split("[")[0]), values[name], "", leaf_source(name), (), "leaf"
+        )
 
     def node(at: Key, levels: int, role: str) -> Explanation:
         meta = REGISTRY[at[0]]
@@ -339,5 +348,7 @@ def unit_errors(run: Program, values: Mapping[Any, Any], exempt: frozenset[str] 
             continue
         want = values[step.key] * scale(name)
         if not np.allclose(got, want, rtol=1e-9, atol=0.0):
-            found.append(f"{name}: {np.ravel(got)[0]:.6g} instead of {np.ravel(want)[0]:.6g} when its inputs are rescaled")
+            found.append(
+                f"{name}: {np.ravel(got)[0]:.6g} instead of {np.ravel(want)[0]:.6g} when its inputs are rescaled"
+            )
     return found

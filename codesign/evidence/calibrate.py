@@ -17,8 +17,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from codesign import plan
-from codesign.evidence import nearest, predict, runs
+from codesign import planner
+from codesign.evidence import nearest, predict, runs, validate
 from codesign.evidence.score import Score, ranking, regrets, score, weighted_quantile
 from codesign.spec import stacks
 
@@ -48,8 +48,11 @@ def gather(rows: Sequence[dict[str, Any]], names: Sequence[str] | None = None) -
     converted = tuple(c for c in (runs.convert(r) for r in rows) if c.problem is not None)
     batches = tuple(predict.batches(converted, ("step_s",)))
     return Data(
-        converted, batches, np.array([runs.truth_s(c.row) or np.nan for c in converted]),
-        tuple(str(c.row.get("group")) for c in converted), tuple(names or stacks.constants()),
+        converted,
+        batches,
+        np.array([runs.truth_s(c.row) or np.nan for c in converted]),
+        tuple(str(c.row.get("group")) for c in converted),
+        tuple(names or stacks.constants()),
     )
 
 
@@ -62,7 +65,7 @@ def jacobian(data: Data, values: Mapping[str, float]) -> tuple[Array, Array]:
         mine = [name for name in data.names if name in batch.constants]
         size = len(batch.rows)
         leaves = {k: v.reshape(1, -1) if isinstance(v, np.ndarray) and v.ndim == 1 else v for k, v in base.items()}
-        leaves.update(plan.stage_leaves(base["pipeline"], tuple(dict(batch.program.indexes)["kind"]), 2))
+        leaves.update(planner.stage_leaves(base["pipeline"], tuple(dict(batch.program.indexes)["kind"]), 2))
         for at, name in enumerate(mine):
             for leaf, where in batch.constants[name]:
                 column = np.broadcast_to(leaves[leaf], (len(mine) + 1, size)).copy()
@@ -164,8 +167,11 @@ def left_out(data: Data, whole: Fit, folds: Sequence[str], exact: bool = True) -
         values = dict(zip(data.names, np.exp(trial), strict=True))
         touched = [b for b in data.batches if any(not keep[i] for i in b.rows)]
         for batch in touched:
-            result = np.log(np.broadcast_to(
-                batch.program.run(predict.with_constants(batch, values))[("step_s", None)], (len(batch.rows),)))
+            result = np.log(
+                np.broadcast_to(
+                    batch.program.run(predict.with_constants(batch, values))[("step_s", None)], (len(batch.rows),)
+                )
+            )
             for at, row in enumerate(batch.rows):
                 if not keep[row]:
                     out[row] = result[at]
@@ -182,8 +188,11 @@ def source_folds(data: Data) -> list[str]:
 
 def errors_of(data: Data, logs: Array, keep: Callable[[runs.Row], bool] = lambda row: True) -> Score:
     """The score of log predictions, over rows that `keep` accepts."""
-    errors = {str(c.row["id"]): float(np.exp(log) / m - 1.0)
-              for c, log, m in zip(data.converted, logs, data.measured, strict=True) if keep(c.row)}
+    errors = {
+        str(c.row["id"]): float(np.exp(log) / m - 1.0)
+        for c, log, m in zip(data.converted, logs, data.measured, strict=True)
+        if keep(c.row)
+    }
     return score(errors, {str(c.row["id"]): g for c, g in zip(data.converted, data.groups, strict=True)})
 
 
@@ -193,8 +202,13 @@ def summary(data: Data, logs: Array) -> dict[str, Any]:
     rows = [c.row for c in data.converted]
     share, groups = ranking(rows, predicted)
     lost = list(regrets(rows, predicted).values())
-    return {**errors_of(data, logs).row(), "ranking": share, "ranking_groups": groups,
-            "families": len(lost), "families_within_3": float(np.mean([x <= 0.03 for x in lost])) if lost else float("nan")}
+    return {
+        **errors_of(data, logs).row(),
+        "ranking": share,
+        "ranking_groups": groups,
+        "families": len(lost),
+        "families_within_3": float(np.mean([x <= 0.03 for x in lost])) if lost else float("nan"),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- make refit
@@ -208,19 +222,20 @@ def write_constants(found: Fit) -> None:
         rows[name]["value"] = float(f"{value:.5g}")
         rows[name]["standard_error"] = float(f"{found.standard_errors[name]:.2g}")
     head = "".join(line + "\n" for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
-    path.write_text(head + yaml.safe_dump({"constants": rows}, sort_keys=False, width=118, allow_unicode=True), encoding="utf-8")
+    path.write_text(
+        head + yaml.safe_dump({"constants": rows}, sort_keys=False, width=118, allow_unicode=True), encoding="utf-8"
+    )
 
 
-def error_model(data: Data, logs: Array) -> dict[str, Any]:
-    """Ratios measured/predicted between which 80 % of the weight lies, by cell, wider cells where groups are few."""
+def error_model(converted: Sequence[runs.Converted], measured: Array, logs: Array) -> dict[str, Any]:
+    """Ratios measured/predicted between which 80 % of the weight lies, by cell; cells of fewer than three groups are left out."""
     cells: dict[str, list[tuple[float, float]]] = {}
-    weight = weights(data.groups, np.ones(data.count, bool))
     members: dict[str, set[str]] = {}
-    for c, log, m, w, g in zip(data.converted, logs, data.measured, weight, data.groups, strict=True):
+    groups = [str(c.row.get("group")) for c in converted]
+    weight = weights(groups, np.ones(len(groups), bool))
+    for c, log, m, w, g in zip(converted, logs, measured, weight, groups, strict=True):
         assert c.problem is not None
-        family, stack = c.problem.profile.family, str(c.row["stack"])
-        kind = "moe" if c.problem.spec.model.moe else "dense"
-        for name in (f"{family} x {stack} x {kind}", f"any x {stack} x {kind}", f"{family} x any x {kind}", f"any x any x {kind}", "any"):
+        for name in planner.cell_names(c.problem):
             cells.setdefault(name, []).append((float(m / np.exp(log)), float(w)))
             members.setdefault(name, set()).add(g)
     out = {}
@@ -229,8 +244,22 @@ def error_model(data: Data, logs: Array) -> dict[str, Any]:
             continue
         ratios, ws = [p[0] for p in pairs], [p[1] for p in pairs]
         low, high = weighted_quantile(ratios, ws, 0.1), weighted_quantile(ratios, ws, 0.9)
-        out[name] = {"low": round(min(low, 0.98), 4), "high": round(max(high, 1.02), 4), "rows": len(pairs), "groups": len(members[name])}
+        out[name] = {
+            "low": round(min(low, 0.98), 4),
+            "high": round(max(high, 1.02), 4),
+            "rows": len(pairs),
+            "groups": len(members[name]),
+        }
     return out
+
+
+def memory_error_model(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same for memory, of which nothing is fitted: every residual is out of sample."""
+    wanted = [r for r in rows if validate.memory_counts(r)]
+    converted = [c for c in (runs.convert(r) for r in wanted) if c.problem is not None]
+    predicted = validate.memory_B(converted)
+    measured = np.array([runs.truth_B(c.row) or np.nan for c in converted])
+    return error_model(converted, measured, np.log(predicted))
 
 
 def main() -> int:
@@ -255,18 +284,24 @@ def main() -> int:
     write_constants(found)
     path = stacks.DATA / "error_model.json"
     model = json.loads(path.read_text(encoding="utf-8"))
-    model["step"] = error_model(data, groups)
+    model["step"] = error_model(data.converted, data.measured, groups)
+    model["memory"] = memory_error_model(rows)
     path.write_text(json.dumps(model, indent=1) + "\n", encoding="utf-8")
-    index = nearest.thinned([
-        nearest.entry(c.row, c.problem, float(np.exp(log))) for c, log in zip(data.converted, found.logs, strict=True)])
+    index = nearest.thinned(
+        [nearest.entry(c.row, c.problem, float(np.exp(log))) for c, log in zip(data.converted, found.logs, strict=True)]
+    )
     (stacks.DATA / "nearest.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in index) + "\n]\n", encoding="utf-8")
+        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in index) + "\n]\n", encoding="utf-8"
+    )
     return 0
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return (f"{row['rows']} rows, {row['groups']} groups, median {row['median']:.1%}, mean {row['mean']:.1%}, p90 {row['p90']:.1%}, "
-            f"bias {row['bias']:+.1%}, ranking {row['ranking']:.0%}, families within 3 % {row['families_within_3']:.0%} of {row['families']}")
+    return (
+        f"{row['rows']} rows, {row['groups']} groups, median {row['median']:.1%}, mean {row['mean']:.1%}, p90 {row['p90']:.1%}, "
+        f"bias {row['bias']:+.1%}, ranking {row['ranking']:.0%}, "
+        f"families within 3 % {row['families_within_3']:.0%} of {row['families']}"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.plan import Plan
+from codesign.planner import Plan
 from codesign.spec import stacks
 
 # Distance: what differs in kind costs a fixed amount, what differs in size its logarithm. Judgement, not fitted.
@@ -35,10 +35,16 @@ def features(plan_or_problem: Any) -> dict[str, Any]:
     moe = model.moe
     width = (moe.experts * moe.expert_ffn if moe else 0) or (model.ffn or 4 * model.hidden)
     return {
-        "family": problem.profile.family, "stack": problem.stack.name, "kind": "moe" if moe else "dense",
-        "precision": structure["recipe"].name, "parameters": model.layers * model.hidden * (4.0 * model.hidden + 3.0 * width),
-        "accelerators": spec.cluster.accelerators, "sequence": spec.training.sequence_length, "tp": spec.layout.tp,
-        "pp": spec.layout.pp, "cp": spec.layout.cp,
+        "family": problem.profile.family,
+        "stack": problem.stack.name,
+        "kind": "moe" if moe else "dense",
+        "precision": structure["recipe"].name,
+        "parameters": model.layers * model.hidden * (4.0 * model.hidden + 3.0 * width),
+        "accelerators": spec.cluster.accelerators,
+        "sequence": spec.training.sequence_length,
+        "tp": spec.layout.tp,
+        "pp": spec.layout.pp,
+        "cp": spec.layout.cp,
     }
 
 
@@ -68,10 +74,17 @@ def entry(row: Mapping[str, Any], problem: Any, predicted_s: float) -> dict[str,
     """One row of the index."""
     measured_s = row["measured"]["step_time_s"]
     return {
-        "id": row["id"], "group": row["group"], "accelerator": row["accelerator"], "stack": row["stack"],
-        "model": row["model"].get("name") or row["id"], "accelerators": row["accelerators"], "measured_step_s": measured_s,
-        "predicted_step_s": float(f"{predicted_s:.6g}"), "error": round(predicted_s / measured_s - 1.0, 4),
-        "source": row["source"]["where"], "features": features(problem),
+        "id": row["id"],
+        "group": row["group"],
+        "accelerator": row["accelerator"],
+        "stack": row["stack"],
+        "model": row["model"].get("name") or row["id"],
+        "accelerators": row["accelerators"],
+        "measured_step_s": measured_s,
+        "predicted_step_s": float(f"{predicted_s:.6g}"),
+        "error": round(predicted_s / measured_s - 1.0, 4),
+        "source": row["source"]["where"],
+        "features": features(problem),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign import plan
+from codesign import planner
 from codesign.evidence.runs import Converted
 from codesign.graph import Program
 from codesign.spec.resolve import Problem
@@ -33,10 +33,10 @@ def batches(converted: Sequence[Converted], targets: Sequence[str]) -> list[Batc
         if one.problem is not None:
             groups[(one.problem.structure, one.problem.kinds)].append(at)
     made = []
-    for at in groups.values():
-        problems = [p for i in at if (p := converted[i].problem) is not None]
-        leaves = plan.leaf_values(problems)
-        made.append(Batch(tuple(at), leaves, _constants(problems), plan.program_for(targets, problems[0], leaves)))
+    for members in groups.values():
+        problems = [p for i in members if (p := converted[i].problem) is not None]
+        leaves = planner.leaf_values(problems)
+        made.append(Batch(tuple(members), leaves, _constants(problems), planner.program_for(targets, problems[0], leaves)))
     return made
 
 
@@ -58,7 +58,9 @@ def with_constants(batch: Batch, values: Mapping[str, float]) -> dict[str, Any]:
     return leaves
 
 
-def run(made: Sequence[Batch], count: int, quantity: str, values: Mapping[str, float] | None = None) -> NDArray[np.float64]:
+def run(
+    made: Sequence[Batch], count: int, quantity: str, values: Mapping[str, float] | None = None
+) -> NDArray[np.float64]:
     """One number a row (nan where the row cannot be predicted)."""
     out = np.full(count, np.nan)
     for batch in made:

@@ -40,7 +40,9 @@ def read(path: Path | str | None = None) -> tuple[list[dict[str, Any]], list[str
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            bad.append(f"{where.name}:{number}: not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else 'too deep'})")
+            bad.append(
+                f"{where.name}:{number}: not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else 'too deep'})"
+            )
             continue
         fault = _fault(row)
         if fault is None and row["id"] in seen:
@@ -81,7 +83,12 @@ def truth_B(row: Row) -> float | None:
 
 def scored(row: Row, level: str = "ok") -> bool:
     """Whether the row counts for step time: complete, of that trust, one measured step."""
-    return bool(row.get("complete")) and trust(row) == level and row.get("kind", "step") == "step" and truth_s(row) is not None
+    return (
+        bool(row.get("complete"))
+        and trust(row) == level
+        and row.get("kind", "step") == "step"
+        and truth_s(row) is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -116,13 +123,24 @@ def to_spec(row: Row, assumed: list[str]) -> schema.Spec:
     profile, fabric = _hardware(row, assumed)
     stack = _stack(row, assumed)
     layout = _layout(row, stack, assumed)
+    batch = row["layout"].get("global_batch_sequences")
+    if batch is None and truth_s(row) is None and layout["dp"] and layout["micro_batch"]:
+        batch = layout["dp"] * layout["micro_batch"] * layout["pp"]
+        assumed.append(f"training.global_batch_sequences = {batch:g}: a micro-batch a stage; the row has memory only")
     training: dict[str, Any] = {
         "sequence_length": row["model"]["seq"],
-        "global_batch_sequences": row["layout"]["global_batch_sequences"],
+        "global_batch_sequences": batch,
         "precision": _precision(row, profile, assumed),
     }
-    if _says(row, "gradient", "bf16"):
-        training["precision"] = {"matmul": training["precision"], "gradients": "bf16"}
+    if "fp8lm" in str(row["layout"].get("precision_as_printed")).lower():
+        # FP8-LM (arXiv 2310.18313): fp8 gradients and first moment, 16-bit master weights and second moment
+        training["precision"] = {
+            "matmul": training["precision"],
+            "gradients": "fp8",
+            "parameters": "fp8",
+            "master": "bf16",
+            "moments": "bf16",
+        }
     software: dict[str, Any] = {"stack": stack.name}
     date = row.get("stack_date")
     if date:
@@ -137,15 +155,36 @@ def to_spec(row: Row, assumed: list[str]) -> schema.Spec:
         software["launch_blocking"] = True
     if "megatron-bridge" in str(row.get("source", {}).get("key")):
         software["gradient_dtype"] = "bf16"
-    return schema.Spec.model_validate({
-        "version": 1, "name": row["id"], "model": _model(row, assumed), "training": training, "layout": layout,
-        "cluster": {"profile": profile, "accelerators": row["accelerators"], "fabric": fabric}, "software": software,
-    })
+    _defaults_of_the_day(row, software, assumed)
+    return schema.Spec.model_validate(
+        {
+            "version": 1,
+            "name": row["id"],
+            "model": _model(row, assumed),
+            "training": training,
+            "layout": layout,
+            "cluster": {"profile": profile, "accelerators": row["accelerators"], "fabric": fabric},
+            "software": software,
+        }
+    )
 
 
-def _says(row: Row, *words: str) -> bool:
-    text = (str(row.get("framework")) + " " + str(row.get("notes"))).lower()
-    return all(word in text for word in words)
+def _defaults_of_the_day(row: Row, software: dict[str, Any], assumed: list[str]) -> None:
+    """What a release did when nobody said otherwise.
+
+    Megatron-LM by itself ran its own unfused attention before Hopper, until Megatron-Core 0.8 (2024); 16-bit parameters stayed
+    beside their fp8 copies until 2024.
+    """
+    framework, date = str(row.get("framework")), str(row.get("stack_date") or "9999")
+    if software["stack"] == "megatron-core" and date < "2024" and str(row["layout"].get("precision")).startswith("fp8"):
+        software["low_precision_parameters"] = False
+        assumed.append("software.low_precision_parameters = false: releases before 2024")
+    plain = framework.startswith("Megatron-LM") and "flash" not in framework.lower() and not row["model"].get("gated_ffn")
+    ampere = str(row["accelerator"]).startswith(("a100", "a800", "v100"))
+    if software["stack"] == "megatron-core" and plain and ampere and date <= "2024":
+        software["attention_kernel"] = "unfused"
+        assumed.append("software.attention_kernel = unfused: Megatron-LM's default of that day")
+
 
 
 def _hardware(row: Row, assumed: list[str]) -> tuple[str, str | None]:
@@ -163,12 +202,25 @@ def _hardware(row: Row, assumed: list[str]) -> tuple[str, str | None]:
 
 def _stack(row: Row, assumed: list[str]) -> stacks.Stack:
     name = str(row.get("stack"))
-    if name in stacks.names():
+    if name in stacks.names() and name != "other":
+        return stacks.load(name)
+    if name == "other" and not str(row["accelerator"]).startswith(("tpu", "trainium")):
         return stacks.load(name)
     accelerator = str(row["accelerator"])
-    nearest = "maxtext" if accelerator.startswith("tpu") else "neuron" if accelerator.startswith("trainium") else "megatron-core"
-    for word, known in (("torch", "torchtitan-eager"), ("fsdp", "fsdp1"), ("jax", "maxtext"), ("deepspeed", "deepspeed"),
-                        ("megatron", "megatron-core")):
+    nearest = (
+        "maxtext"
+        if accelerator.startswith("tpu")
+        else "neuron"
+        if accelerator.startswith("trainium")
+        else "megatron-core"
+    )
+    for word, known in (
+        ("torch", "torchtitan-eager"),
+        ("fsdp", "fsdp1"),
+        ("jax", "maxtext"),
+        ("deepspeed", "deepspeed"),
+        ("megatron", "megatron-core"),
+    ):
         if word in name.lower():
             nearest = known
             break
@@ -193,9 +245,16 @@ def _precision(row: Row, profile: str, assumed: list[str]) -> str:
 def _model(row: Row, assumed: list[str]) -> dict[str, Any]:
     m = row["model"]
     raw: dict[str, Any] = {
-        "name": str(m.get("name") or row["id"]), "layers": m["layers"], "hidden": m["hidden"], "heads": m["heads"],
-        "kv_heads": m.get("kv_heads") or m["heads"], "head_dim": m.get("head_dim"), "ffn": m.get("ffn"),
-        "gated_ffn": bool(m.get("gated_ffn")), "vocab": m.get("vocab"), "tied_embeddings": bool(m.get("tied_embeddings")),
+        "name": str(m.get("name") or row["id"]),
+        "layers": m["layers"],
+        "hidden": m["hidden"],
+        "heads": m["heads"],
+        "kv_heads": m.get("kv_heads") or m["heads"],
+        "head_dim": m.get("head_dim"),
+        "ffn": m.get("ffn"),
+        "gated_ffn": bool(m.get("gated_ffn")),
+        "vocab": m.get("vocab"),
+        "tied_embeddings": bool(m.get("tied_embeddings")),
         "positions": "learned" if m.get("learned_positions") else "rotary",
     }
     if raw["vocab"] is None:
@@ -208,8 +267,11 @@ def _model(row: Row, assumed: list[str]) -> dict[str, Any]:
     moe = m.get("moe") or {}
     if moe.get("experts"):
         raw["moe"] = {
-            "experts": moe["experts"], "top_k": moe["top_k"], "expert_ffn": moe["expert_ffn"],
-            "shared_experts": moe.get("shared_experts") or 0, "dense_layers": moe.get("dense_layers") or 0,
+            "experts": moe["experts"],
+            "top_k": moe["top_k"],
+            "expert_ffn": moe["expert_ffn"],
+            "shared_experts": moe.get("shared_experts") or 0,
+            "dense_layers": moe.get("dense_layers") or 0,
         }
         if moe.get("shared_expert_ffn_total"):
             raw["moe"]["shared_expert_ffn"] = moe["shared_expert_ffn_total"]
@@ -221,8 +283,11 @@ def _model(row: Row, assumed: list[str]) -> dict[str, Any]:
     mla = m.get("mla")
     if mla:
         raw["mla"] = {
-            "q_lora": mla.get("q_lora"), "kv_lora": mla["kv_lora"], "qk_nope_head_dim": mla["qk_nope_head_dim"],
-            "qk_rope_head_dim": mla["qk_rope_head_dim"], "v_head_dim": mla["v_head_dim"],
+            "q_lora": mla.get("q_lora"),
+            "kv_lora": mla["kv_lora"],
+            "qk_nope_head_dim": mla["qk_nope_head_dim"],
+            "qk_rope_head_dim": mla["qk_rope_head_dim"],
+            "v_head_dim": mla["v_head_dim"],
         }
     window = m.get("sliding_window")
     if window:
@@ -237,9 +302,16 @@ def _model(row: Row, assumed: list[str]) -> dict[str, Any]:
 
 
 _MODULES = {
-    "core_attn": ("core_attn",), "mlp": ("mlp",), "layernorm": ("layernorm",), "rmsnorm": ("layernorm",), "moe": ("moe",),
-    "moe_act": ("moe_act",), "mla_up_proj": ("mla_up_proj",), "per_op": ("every_other_matmul", "elementwise"),
-    "policy:save_dot_except_mlpwi": ("ffn_up", "elementwise"), "policy:minimal": ("elementwise",),
+    "core_attn": ("core_attn",),
+    "mlp": ("mlp",),
+    "layernorm": ("layernorm",),
+    "rmsnorm": ("layernorm",),
+    "moe": ("moe",),
+    "moe_act": ("moe_act",),
+    "mla_up_proj": ("mla_up_proj",),
+    "per_op": ("every_other_matmul", "elementwise"),
+    "policy:save_dot_except_mlpwi": ("ffn_up", "elementwise"),
+    "policy:minimal": ("elementwise",),
 }
 
 
@@ -273,7 +345,11 @@ def _recompute(row: Row, stack: stacks.Stack, assumed: list[str]) -> dict[str, A
         chosen += _MODULES.get(module, ())
     if not chosen:
         raise SpecError(f"recompute modules {modules} are not known")
-    return {"granularity": "selective", "modules": list(dict.fromkeys(chosen)), "fraction": 1.0 if fraction is None else fraction}
+    return {
+        "granularity": "selective",
+        "modules": list(dict.fromkeys(chosen)),
+        "fraction": 1.0 if fraction is None else fraction,
+    }
 
 
 def _offloaded(row: Row, assumed: list[str]) -> float:
@@ -299,12 +375,12 @@ def _layout(row: Row, stack: stacks.Stack, assumed: list[str]) -> dict[str, Any]
     layout["etp"] = said.get("etp") if layout["ep"] > 1 or said.get("etp") else None
     batch, dp = said.get("global_batch_sequences"), layout["dp"]
     micro = said.get("micro_batch")
-    if batch is None:
+    if batch is None and truth_s(row) is not None:
         raise SpecError("the row has no global batch")
     if micro is None:
         micro = stack.unknown.micro_batch
         assumed.append(f"layout.micro_batch = {micro:g}: the rule of {stack.name}")
-        if batch < dp:
+        if batch is not None and batch < dp:
             micro = batch / dp
     layout["micro_batch"] = micro
     layers = row["model"]["layers"]
@@ -315,7 +391,15 @@ def _layout(row: Row, stack: stacks.Stack, assumed: list[str]) -> dict[str, Any]
     elif vpp is None:
         vpp = 1
         if stack.unknown.interleave and schedule in (None, "interleaved"):
-            vpp = next((v for v in (8, 6, 5, 4, 3, 2) if layers % (layout["pp"] * v) == 0), 1)
+            # the most chunks, up to 8, into which the layers divide, alone or with embedding and head as a layer each
+            vpp = next(
+                (
+                    v
+                    for v in (8, 6, 5, 4, 3, 2)
+                    if 0 in (layers % (layout["pp"] * v), (layers + 2) % (layout["pp"] * v))
+                ),
+                1,
+            )
         assumed.append(f"layout.vpp = {vpp}: the rule of {stack.name}")
     named = {"zb-1p": "zb-h1", "zb-2p": "zb-h2", "other": None, "none": None}
     schedule = named.get(schedule, schedule)
@@ -331,7 +415,7 @@ def _layout(row: Row, stack: stacks.Stack, assumed: list[str]) -> dict[str, Any]
         layout["sharding"] = stack.unknown.sharding
     else:
         layout["sharding"] = said["sharding"]
-    if said.get("sharding_group") and layout["sharding"] != "none":
+    if said.get("sharding_group") and layout["sharding"] == "hsdp":
         layout["sharding_group"] = said["sharding_group"]
     elif layout["sharding"] == "hsdp":
         per_node = row.get("hardware", {}).get("per_node") or 8
@@ -345,7 +429,10 @@ def _layout(row: Row, stack: stacks.Stack, assumed: list[str]) -> dict[str, Any]
         layout["offload"] = {"activations": share}
     overlap = said.get("overlap") or {}
     layout["overlap"] = {
-        "tp": overlap.get("tp"), "pp": overlap.get("pp"), "ep": overlap.get("ep"), "dp_gradients": overlap.get("dp"),
+        "tp": overlap.get("tp"),
+        "pp": overlap.get("pp"),
+        "ep": overlap.get("ep"),
+        "dp_gradients": overlap.get("dp"),
         "dp_parameters": overlap.get("dp"),
     }
     scopes = said.get("cuda_graph_scope")

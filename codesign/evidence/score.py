@@ -14,8 +14,21 @@ from typing import Any
 
 import numpy as np
 
-LAYOUT = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "micro_batch", "schedule", "sharding", "sequence_parallel", "recompute",
-          "precision")
+LAYOUT = (
+    "tp",
+    "pp",
+    "vpp",
+    "cp",
+    "ep",
+    "etp",
+    "dp",
+    "micro_batch",
+    "schedule",
+    "sharding",
+    "sequence_parallel",
+    "recompute",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +69,12 @@ def score(errors: Mapping[str, float], group_of: Mapping[str, str]) -> Score:
     sizes = [abs(e) for g in groups.values() for e in g]
     weights = [1.0 / len(g) for g in groups.values() for _ in g]
     return Score(
-        len(errors), len(groups), weighted_quantile(sizes, weights, 0.5), weighted_quantile(sizes, weights, 0.9),
-        float(np.mean([np.mean(np.abs(g)) for g in groups.values()])), float(np.mean([np.mean(g) for g in groups.values()])),
+        len(errors),
+        len(groups),
+        weighted_quantile(sizes, weights, 0.5),
+        weighted_quantile(sizes, weights, 0.9),
+        float(np.mean([np.mean(np.abs(g)) for g in groups.values()])),
+        float(np.mean([np.mean(g) for g in groups.values()])),
     )
 
 
@@ -74,7 +91,9 @@ def _layout(row: Mapping[str, Any]) -> str:
     return json.dumps([row["layout"].get(k) for k in LAYOUT], sort_keys=True)
 
 
-def ranking(rows: Iterable[Mapping[str, Any]], predicted: Mapping[str, float], margin: float = 0.05) -> tuple[float, int]:
+def ranking(
+    rows: Iterable[Mapping[str, Any]], predicted: Mapping[str, float], margin: float = 0.05
+) -> tuple[float, int]:
     """Share of pairs whose order is right, groups counting equally; and how many groups have pairs."""
     right: dict[str, list[bool]] = defaultdict(list)
     for key, members in _families(r for r in rows if r["id"] in predicted).items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import plan
+from codesign import planner
 from codesign.errors import RunsError
 from codesign.evidence import predict, runs
 from codesign.evidence.score import Score, ranking, regrets, score
@@ -40,29 +40,45 @@ class Validation:
     measured: list[dict[str, Any]]  # the rows of the file, in the same order
     skipped: list[str]
 
-    def errors(self, kind: str = "time", level: str = "ok", where: Callable[[runs.Row], bool] = lambda row: True) -> dict[str, float]:
+    def errors(
+        self, kind: str = "time", level: str = "ok", where: Callable[[runs.Row], bool] = lambda row: True
+    ) -> dict[str, float]:
         """predicted / measured - 1 by row id, of the rows that count."""
-        truth, key = ("measured_step_s", "predicted_step_s") if kind == "time" else ("measured_memory_B", "predicted_memory_B")
+        truth, key = (
+            ("measured_step_s", "predicted_step_s") if kind == "time" else ("measured_memory_B", "predicted_memory_B")
+        )
         found = {}
         for out, row in zip(self.rows, self.measured, strict=True):
-            counts = runs.scored(row, level) if kind == "time" else _memory_counts(row)
+            counts = runs.scored(row, level) if kind == "time" else memory_counts(row)
             if counts and where(row) and out[key] and out[truth]:
                 found[out["id"]] = out[key] / out[truth] - 1.0
         return found
 
-    def score(self, kind: str = "time", level: str = "ok", where: Callable[[runs.Row], bool] = lambda row: True) -> Score:
+    def score(
+        self, kind: str = "time", level: str = "ok", where: Callable[[runs.Row], bool] = lambda row: True
+    ) -> Score:
         return score(self.errors(kind, level, where), {r["id"]: str(r.get("group")) for r in self.measured})
 
     def refused(self, level: str = "ok", where: Callable[[runs.Row], bool] = lambda row: True) -> Counter[str]:
         """Reasons of the rows that count for step time and were not predicted."""
         return Counter(
-            str(out["reason"]) for out, row in zip(self.rows, self.measured, strict=True)
-            if runs.scored(row, level) and where(row) and out["predicted_step_s"] is None)
+            str(out["reason"])
+            for out, row in zip(self.rows, self.measured, strict=True)
+            if runs.scored(row, level) and where(row) and out["predicted_step_s"] is None
+        )
 
     def _line(self, cell: str, kind: str, level: str, where: Callable[[runs.Row], bool]) -> dict[str, Any]:
         s = self.score(kind, level, where)
-        line: dict[str, Any] = {"cell": cell, "n": s.rows, "groups": s.groups, "refused": sum(self.refused(level, where).values()),
-                                "median": s.median, "p90": s.p90, "mean": s.mean, "bias": s.bias}
+        line: dict[str, Any] = {
+            "cell": cell,
+            "n": s.rows,
+            "groups": s.groups,
+            "refused": sum(self.refused(level, where).values()),
+            "median": s.median,
+            "p90": s.p90,
+            "mean": s.mean,
+            "bias": s.bias,
+        }
         if kind == "time":
             predicted = {o["id"]: o["predicted_step_s"] for o in self.rows if o["predicted_step_s"]}
             counted = [r for r in self.measured if runs.scored(r, level) and where(r) and r["id"] in predicted]
@@ -71,12 +87,16 @@ class Validation:
 
     def summary_rows(self) -> list[dict[str, Any]]:
         """The error table: all rows, caution rows apart, then accelerator x stack x dense/MoE, then memory."""
-        lines = [self._line("all (ok)", "time", "ok", lambda row: True), self._line("caution rows", "time", "caution", lambda row: True)]
+        lines = [
+            self._line("all (ok)", "time", "ok", lambda row: True),
+            self._line("caution rows", "time", "caution", lambda row: True),
+        ]
         cells: dict[tuple[str, str, str], int] = defaultdict(int)
         for row in self.measured:
             if runs.scored(row):
                 cells[(FIELDS["accelerator"](row), FIELDS["stack"](row), FIELDS["kind"](row))] += 1
         for cell in sorted(cells, key=lambda c: (-cells[c], c)):
+
             def inside(row: runs.Row, cell: tuple[str, str, str] = cell) -> bool:
                 return (FIELDS["accelerator"](row), FIELDS["stack"](row), FIELDS["kind"](row)) == cell
 
@@ -91,7 +111,13 @@ class Validation:
     def constants(self) -> list[dict[str, Any]]:
         """Every number that was adjusted on measured runs."""
         return [
-            {"name": c.name, "value": c.value, "standard_error": c.standard_error, "prior": c.prior, "meaning": c.meaning}
+            {
+                "name": c.name,
+                "value": c.value,
+                "standard_error": c.standard_error,
+                "prior": c.prior,
+                "meaning": c.meaning,
+            }
             for c in stacks.constants().values()
         ]
 
@@ -100,7 +126,9 @@ class Validation:
             "schema_version": 1,
             "rows": self.rows,
             "summary": {
-                "table": self.summary_rows(), "refused": dict(self.refused()), "constants": len(self.constants()),
+                "table": self.summary_rows(),
+                "refused": dict(self.refused()),
+                "constants": len(self.constants()),
                 "families": {"n": len(self.regret()), "within_3_percent": _share(self.regret())},
             },
             "constants": self.constants(),
@@ -112,7 +140,7 @@ def _share(regret: Mapping[str, float]) -> float | None:
     return float(np.mean([r <= 0.03 for r in regret.values()])) if regret else None
 
 
-def _memory_counts(row: runs.Row) -> bool:
+def memory_counts(row: runs.Row) -> bool:
     return runs.trust(row) in ("ok", "caution") and row.get("kind", "step") == "step" and runs.truth_B(row) is not None
 
 
@@ -138,6 +166,17 @@ def validate(path: Path | str | None = None, where: Sequence[str] = ()) -> Valid
     return Validation(outs, rows, skipped)
 
 
+def memory_B(converted: Sequence[runs.Converted]) -> np.ndarray:
+    """Predicted memory of each row, of the row's own kind and ranks. All rows must have a problem."""
+    out = np.full(len(converted), np.nan)
+    for batch in predict.batches(converted, TARGETS[1:]):
+        values = batch.program.run(batch.leaves)
+        ranks = {k: _by_rank(values[(k, None)], len(batch.rows), batch) for k in TARGETS[1:]}
+        for at, row in enumerate(batch.rows):
+            out[row] = _memory(converted[row].row, {k: v[:, at] for k, v in ranks.items()})
+    return out
+
+
 def _by_rank(value: Any, size: int, batch: predict.Batch) -> np.ndarray:
     pp = batch.leaves["pipeline"].pp
     return np.broadcast_to(value, (pp, size))
@@ -145,27 +184,53 @@ def _by_rank(value: Any, size: int, batch: predict.Batch) -> np.ndarray:
 
 def _blank(c: runs.Converted) -> dict[str, Any]:
     return {
-        "id": str(c.row["id"]), "group": c.row.get("group"), "status": "refused", "reason": c.reason, "assumed": list(c.assumed),
-        "measured_step_s": runs.truth_s(c.row), "predicted_step_s": None, "lo_s": None, "hi_s": None,
-        "measured_memory_B": runs.truth_B(c.row), "predicted_memory_B": None, "lo_B": None, "hi_B": None, "cell": None,
+        "id": str(c.row["id"]),
+        "group": c.row.get("group"),
+        "status": "refused",
+        "reason": c.reason,
+        "assumed": list(c.assumed),
+        "measured_step_s": runs.truth_s(c.row),
+        "predicted_step_s": None,
+        "lo_s": None,
+        "hi_s": None,
+        "measured_memory_B": runs.truth_B(c.row),
+        "predicted_memory_B": None,
+        "lo_B": None,
+        "hi_B": None,
+        "cell": None,
     }
 
 
 def _fill(out: dict[str, Any], c: runs.Converted, step_s: float, ranks: Mapping[str, np.ndarray]) -> None:
     assert c.problem is not None
-    interval = plan.interval(c.problem, step_s, "step")
+    interval = planner.interval(c.problem, step_s, "step")
     memory_B = _memory(c.row, ranks)
-    room = plan.interval(c.problem, memory_B, "memory")
+    room = planner.interval(c.problem, memory_B, "memory")
     out.update(
-        status="predicted", reason=None, assumed=[*c.assumed, *c.problem.notes], predicted_step_s=step_s, lo_s=interval.low,
-        hi_s=interval.high, predicted_memory_B=memory_B, lo_B=room.low, hi_B=room.high, cell=interval.cell)
+        status="predicted",
+        reason=None,
+        assumed=[*c.assumed, *c.problem.notes],
+        predicted_step_s=step_s,
+        lo_s=interval.low,
+        hi_s=interval.high,
+        predicted_memory_B=memory_B,
+        lo_B=room.low,
+        hi_B=room.high,
+        cell=interval.cell,
+    )
 
 
 def _memory(row: runs.Row, ranks: Mapping[str, np.ndarray]) -> float:
     """Memory of the row's own kind and ranks; unspecified: reserved on the worst rank."""
     kind = row["measured"].get("memory_kind")
     note = str(row["measured"].get("memory_note") or "").lower()
-    name = "rank_allocated_B" if kind == "peak_allocated" else "rank_device_B" if "nvidia-smi" in note else "rank_reserved_B"
+    name = (
+        "rank_allocated_B"
+        if kind == "peak_allocated"
+        else "rank_device_B"
+        if "nvidia-smi" in note or "device memory" in note
+        else "rank_reserved_B"
+    )
     by_rank = ranks[name]
     if "last rank" in note:
         return float(by_rank[-1])

@@ -34,24 +34,44 @@ def waves_paid(tile_count: Array, sms: Array, wave_loss: Array) -> Array:
 
 
 def gemm_s(
-    m: Array, n: Array, k: Array, *, rate_FLOPps: Array, sms: Array, wave_loss: Array, k_ramp: Array, input_B: Array,
-    output_B: Array, memory_Bps: Array, launch_s: Array,
+    m: Array,
+    n: Array,
+    k: Array,
+    *,
+    rate_FLOPps: Array,
+    sms: Array,
+    wave_loss: Array,
+    k_ramp: Array,
+    input_B: Array,
+    output_B: Array,
+    memory_Bps: Array,
+    launch_s: Array,
 ) -> Array:
     """One m x n x k matrix product: t0 + (t_compute^3 + t_memory^3)^(1/3)  (op_fits G3 at sustained rates).
 
     `k_ramp`: prologue and epilogue expressed as extra k columns (about 100); `input_B`, `output_B`: bytes an element;
     `memory_Bps`: sustained. Median error 3 to 5 % for bf16 on unseen shapes, m 1 to 32768, n, k 32 to 65536.
     """
-    compute = (
-        2.0 * TILE_SHORT * TILE_LONG * sms * waves_paid(tiles(m, n), sms, wave_loss) * (k + k_ramp) / rate_FLOPps
-    )
+    compute = 2.0 * TILE_SHORT * TILE_LONG * sms * waves_paid(tiles(m, n), sms, wave_loss) * (k + k_ramp) / rate_FLOPps
     memory = ((m * k + k * n) * input_B + m * n * output_B) / memory_Bps
     return launch_s + np.cbrt(compute * compute * compute + memory * memory * memory)
 
 
 def grouped_gemm_s(
-    groups: Array, m: Array, n: Array, k: Array, *, rate_FLOPps: Array, half_rows: Array, sms: Array, wave_loss: Array,
-    k_ramp: Array, input_B: Array, output_B: Array, memory_Bps: Array, launch_s: Array,
+    groups: Array,
+    m: Array,
+    n: Array,
+    k: Array,
+    *,
+    rate_FLOPps: Array,
+    half_rows: Array,
+    sms: Array,
+    wave_loss: Array,
+    k_ramp: Array,
+    input_B: Array,
+    output_B: Array,
+    memory_Bps: Array,
+    launch_s: Array,
 ) -> Array:
     """`groups` products of m x n x k in one fused call, as the experts of a MoE layer: tiles of all groups share waves.
 
@@ -73,7 +93,14 @@ def attention_FLOP(tokens: Array, heads: Array, qk_dim: Array, v_dim: Array, att
 
 
 def attention_s(
-    tokens: Array, heads: Array, qk_dim: Array, v_dim: Array, attended: Array, *, ramp_tokens: Array, rate_FLOPps: Array,
+    tokens: Array,
+    heads: Array,
+    qk_dim: Array,
+    v_dim: Array,
+    attended: Array,
+    *,
+    ramp_tokens: Array,
+    rate_FLOPps: Array,
     launch_s: Array,
 ) -> Array:
     """Fused (flash) attention, forward: t0 + FLOP of (attended + s0/2) keys a query / sustained rate  (op_fits A1).

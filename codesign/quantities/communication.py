@@ -42,9 +42,13 @@ def cp_extent(order, tp, cp, dp, pipeline, scale_up_ranks, pod_ranks) -> Array:
 
 
 @quantity("1", source="Megatron-Core: experts are spread over the ranks of one stage, expert tensor parallelism inside")
-def ep_extent(ep, etp, scale_up_ranks, pod_ranks) -> Array:
-    """Members of an expert-parallel group that sit together, by level. Shape (levels, ...)."""
-    return _extent(ep, etp * 1.0, scale_up_ranks, pod_ranks)
+def ep_extent(order, ep, etp, expert_dp_ranks, scale_up_ranks, pod_ranks) -> Array:
+    """Members of an expert-parallel group that sit together, by level. Shape (levels, ...).
+
+    The stated order says whether experts are spread over neighbours (ep before dp) or over distant ranks (ep after dp).
+    """
+    stride = etp * expert_dp_ranks if order.index("ep") > order.index("dp") else etp * 1.0
+    return _extent(ep, stride, scale_up_ranks, pod_ranks)
 
 
 @quantity("1", source="definition: ZeRO shards and gradients are spread over dp x cp")
@@ -72,13 +76,14 @@ def replica_extent(order, tp, cp, dp, shard_ranks, pipeline, scale_up_ranks, pod
 @quantity("1", source="Megatron-Core: expert data parallelism over what ep and etp leave of tp x cp x dp")
 def expert_dp_ranks(tp, cp, dp, ep, etp) -> Array:
     """Ranks that hold the same experts."""
-    return tp * cp * dp / (ep * etp)
+    return np.maximum(tp * cp * dp / (ep * etp), 1.0)
 
 
 @quantity("1", source="stated order of the dimensions, innermost first")
-def expert_dp_extent(expert_dp_ranks, ep, etp, scale_up_ranks, pod_ranks) -> Array:
+def expert_dp_extent(order, expert_dp_ranks, ep, etp, scale_up_ranks, pod_ranks) -> Array:
     """Members of an expert-gradient group that sit together, by level. Shape (levels, ...)."""
-    return _extent(expert_dp_ranks, ep * etp, scale_up_ranks, pod_ranks)
+    stride = etp * 1.0 if order.index("ep") > order.index("dp") else ep * etp
+    return _extent(expert_dp_ranks, stride, scale_up_ranks, pod_ranks)
 
 
 @quantity("1", source="stated order of the dimensions, innermost first")
@@ -109,20 +114,42 @@ def _axes(extent, torus_axes, scale_up_ranks) -> Array:
     return np.minimum(np.maximum(np.ceil(torus_axes * doublings), 1.0), torus_axes)
 
 
-def _time(operation, message_B, extent, link_Bps, share, pair_share, latency_s, pair_latency_s, half_B, pair_half_B,
-          scale_out_Bps, above_pod_Bps, nic_half_B, nic_latency_s, hop_s, inner_exposed, network_share, torus_axes,
-          scale_up_ranks) -> Array:
+def _time(
+    operation,
+    message_B,
+    extent,
+    link_Bps,
+    share,
+    pair_share,
+    latency_s,
+    pair_latency_s,
+    half_B,
+    pair_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """One collective over three levels; two ranks inside a domain have constants of their own; on a torus the constants
     hold for one axis."""
     two = extent[0] <= 2.0
     rate = link_Bps * network_share * np.where(two, pair_share, share) * _axes(extent[0], torus_axes, scale_up_ranks)
     zero = np.zeros(1)
     return collectives.hierarchical_s(
-        operation, message_B, [extent[0], extent[1], extent[2]],
+        operation,
+        message_B,
+        [extent[0], extent[1], extent[2]],
         [np.where(two, pair_latency_s, latency_s), nic_latency_s, nic_latency_s],
         [rate, scale_out_Bps, above_pod_Bps],
         [np.where(two, pair_half_B, half_B), nic_half_B, nic_half_B],
-        [zero, hop_s, hop_s], inner_exposed)
+        [zero, hop_s, hop_s],
+        inner_exposed,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- tensor parallel
@@ -135,23 +162,93 @@ def tp_message_B(rank_tokens, hidden, activation_B) -> Array:
 
 
 @quantity("s", source="EQ-22, EQ-25")
-def tp_gather_s(tp_message_B, tp_extent, link_Bps, up_gather_share, pair_gather_share, up_gather_latency_s,
-                pair_gather_latency_s, up_gather_half_B, pair_gather_half_B, scale_out_Bps, above_pod_Bps, nic_half_B,
-                nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks) -> Array:
+def tp_gather_s(
+    tp_message_B,
+    tp_extent,
+    link_Bps,
+    up_gather_share,
+    pair_gather_share,
+    up_gather_latency_s,
+    pair_gather_latency_s,
+    up_gather_half_B,
+    pair_gather_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """One all-gather or reduce-scatter of a layer's activations over the tensor-parallel group."""
-    return _time("all_gather", tp_message_B, tp_extent, link_Bps, up_gather_share, pair_gather_share, up_gather_latency_s,
-                 pair_gather_latency_s, up_gather_half_B, pair_gather_half_B, scale_out_Bps, above_pod_Bps, nic_half_B,
-                 nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks)
+    return _time(
+        "all_gather",
+        tp_message_B,
+        tp_extent,
+        link_Bps,
+        up_gather_share,
+        pair_gather_share,
+        up_gather_latency_s,
+        pair_gather_latency_s,
+        up_gather_half_B,
+        pair_gather_half_B,
+        scale_out_Bps,
+        above_pod_Bps,
+        nic_half_B,
+        nic_latency_s,
+        hop_s,
+        inner_exposed,
+        network_share,
+        torus_axes,
+        scale_up_ranks,
+    )
 
 
 @quantity("s", source="EQ-21, EQ-24, EQ-25")
-def tp_all_reduce_s(tp_message_B, tp_extent, link_Bps, up_reduce_share, pair_reduce_share, up_reduce_latency_s,
-                    pair_reduce_latency_s, up_reduce_half_B, pair_reduce_half_B, scale_out_Bps, above_pod_Bps, nic_half_B,
-                    nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks) -> Array:
+def tp_all_reduce_s(
+    tp_message_B,
+    tp_extent,
+    link_Bps,
+    up_reduce_share,
+    pair_reduce_share,
+    up_reduce_latency_s,
+    pair_reduce_latency_s,
+    up_reduce_half_B,
+    pair_reduce_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """One all-reduce of a layer's activations over the tensor-parallel group."""
-    return _time("all_reduce", tp_message_B, tp_extent, link_Bps, up_reduce_share, pair_reduce_share, up_reduce_latency_s,
-                 pair_reduce_latency_s, up_reduce_half_B, pair_reduce_half_B, scale_out_Bps, above_pod_Bps, nic_half_B,
-                 nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks)
+    return _time(
+        "all_reduce",
+        tp_message_B,
+        tp_extent,
+        link_Bps,
+        up_reduce_share,
+        pair_reduce_share,
+        up_reduce_latency_s,
+        pair_reduce_latency_s,
+        up_reduce_half_B,
+        pair_reduce_half_B,
+        scale_out_Bps,
+        above_pod_Bps,
+        nic_half_B,
+        nic_latency_s,
+        hop_s,
+        inner_exposed,
+        network_share,
+        torus_axes,
+        scale_up_ranks,
+    )
 
 
 @quantity("1", over="kind", source="EQ-28: one pair for attention, one for the FFN; experts gather over etp instead")
@@ -207,24 +304,76 @@ def cp_kv_B(rank_tokens, local_kv_heads, qk_dim, v_dim, activation_B) -> Array:
 
 
 @quantity("s", source="EQ-29")
-def cp_hop_s(cp_kv_B, cp_extent, link_Bps, up_p2p_share, up_p2p_latency_s, up_p2p_half_B, scale_out_Bps, nic_half_B,
-             nic_latency_s, network_share) -> Array:
+def cp_hop_s(
+    cp_kv_B,
+    cp_extent,
+    link_Bps,
+    up_p2p_share,
+    up_p2p_latency_s,
+    up_p2p_half_B,
+    scale_out_Bps,
+    nic_half_B,
+    nic_latency_s,
+    network_share,
+) -> Array:
     """One hop of the key-value ring: the slowest link that the ring crosses paces all."""
-    inside = collectives.three_parameter_s(cp_kv_B, up_p2p_latency_s, link_Bps * up_p2p_share * network_share, up_p2p_half_B)
+    inside = collectives.three_parameter_s(
+        cp_kv_B, up_p2p_latency_s, link_Bps * up_p2p_share * network_share, up_p2p_half_B
+    )
     across = collectives.three_parameter_s(cp_kv_B, nic_latency_s, scale_out_Bps, nic_half_B)
     return np.where(cp_extent[1] * cp_extent[2] > 1.0, np.maximum(inside, across), inside)
 
 
 @quantity("s", source="EQ-26, EQ-29: four all-to-alls of queries, keys, values and output")
-def cp_exchange_s(rank_tokens, heads, local_kv_heads, qk_dim, v_dim, tp, activation_B, cp_extent, link_Bps,
-                  up_exchange_share, pair_exchange_share, up_exchange_latency_s, pair_exchange_latency_s,
-                  up_exchange_half_B, pair_exchange_half_B, scale_out_Bps, above_pod_Bps, nic_half_B, nic_latency_s,
-                  hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks) -> Array:
+def cp_exchange_s(
+    rank_tokens,
+    heads,
+    local_kv_heads,
+    qk_dim,
+    v_dim,
+    tp,
+    activation_B,
+    cp_extent,
+    link_Bps,
+    up_exchange_share,
+    pair_exchange_share,
+    up_exchange_latency_s,
+    pair_exchange_latency_s,
+    up_exchange_half_B,
+    pair_exchange_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """The all-to-alls of one layer in one direction (Ulysses)."""
     local_B = rank_tokens * activation_B * (heads / tp * (qk_dim + v_dim) + local_kv_heads * (qk_dim + v_dim)) / 4.0
-    one = _time("all_to_all", local_B, cp_extent, link_Bps, up_exchange_share, pair_exchange_share, up_exchange_latency_s,
-                pair_exchange_latency_s, up_exchange_half_B, pair_exchange_half_B, scale_out_Bps, above_pod_Bps,
-                nic_half_B, nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks)
+    one = _time(
+        "all_to_all",
+        local_B,
+        cp_extent,
+        link_Bps,
+        up_exchange_share,
+        pair_exchange_share,
+        up_exchange_latency_s,
+        pair_exchange_latency_s,
+        up_exchange_half_B,
+        pair_exchange_half_B,
+        scale_out_Bps,
+        above_pod_Bps,
+        nic_half_B,
+        nic_latency_s,
+        hop_s,
+        inner_exposed,
+        network_share,
+        torus_axes,
+        scale_up_ranks,
+    )
     return 4.0 * one
 
 
@@ -272,38 +421,76 @@ def ep_level_B(software, ep_token_B, ep_extent, top_k, experts, ep, groups_per_t
         return stack(*collectives.level_wire_B("all_to_all", ep_token_B * top_k, extents))
     domains, pods = ep_extent[1] * ep_extent[2], ep_extent[2]
     limit = np.where(groups_per_token > 0, groups_per_token, domains)
-    inside = collectives.distinct_domains(top_k, experts, ep, ep * np.minimum(limit / domains, 1.0)) * (1.0 - 1.0 / ep_extent[0])
+    inside = collectives.distinct_domains(top_k, experts, ep, ep * np.minimum(limit / domains, 1.0)) * (
+        1.0 - 1.0 / ep_extent[0]
+    )
     across = collectives.remote_domains(top_k, experts, domains, limit)
     above = collectives.remote_domains(top_k, experts, pods, np.minimum(limit, pods))
     return stack(inside * ep_token_B, across * ep_token_B, above * ep_token_B)
 
 
 @quantity("s", source="EQ-25, EQ-26, EQ-30")
-def ep_exchange_s(ep_level_B, ep_extent, link_Bps, up_exchange_share, pair_exchange_share, up_exchange_latency_s,
-                  pair_exchange_latency_s, up_exchange_half_B, pair_exchange_half_B, scale_out_Bps, above_pod_Bps,
-                  nic_half_B, nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks) -> Array:
+def ep_exchange_s(
+    ep_level_B,
+    ep_extent,
+    link_Bps,
+    up_exchange_share,
+    pair_exchange_share,
+    up_exchange_latency_s,
+    pair_exchange_latency_s,
+    up_exchange_half_B,
+    pair_exchange_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """One dispatch (or combine) of a MoE layer."""
     two = ep_extent[0] <= 2.0
     share = np.where(two, pair_exchange_share, up_exchange_share)
     rate = link_Bps * network_share * share * _axes(ep_extent[0], torus_axes, scale_up_ranks)
     inside = collectives.three_parameter_s(
-        ep_level_B[0], np.where(two, pair_exchange_latency_s, up_exchange_latency_s), rate,
-        np.where(two, pair_exchange_half_B, up_exchange_half_B))
+        ep_level_B[0],
+        np.where(two, pair_exchange_latency_s, up_exchange_latency_s),
+        rate,
+        np.where(two, pair_exchange_half_B, up_exchange_half_B),
+    )
     across = collectives.three_parameter_s(
-        ep_level_B[1], nic_latency_s + collectives.hops(ep_extent[1]) * hop_s, scale_out_Bps, nic_half_B)
+        ep_level_B[1], nic_latency_s + collectives.hops(ep_extent[1]) * hop_s, scale_out_Bps, nic_half_B
+    )
     above = collectives.three_parameter_s(
-        ep_level_B[2], nic_latency_s + collectives.hops(ep_extent[2]) * hop_s, above_pod_Bps, nic_half_B)
+        ep_level_B[2], nic_latency_s + collectives.hops(ep_extent[2]) * hop_s, above_pod_Bps, nic_half_B
+    )
     return collectives.pipelined_levels_s([inside, across, above], inner_exposed)
 
 
 @quantity("s", source="Megatron-Core MoE: tokens gathered over the ranks that share an expert's matrices")
-def etp_gather_s(rank_tokens, tp, top_k, hidden, activation_B, etp, link_Bps, up_gather_share, up_gather_latency_s,
-                 up_gather_half_B, network_share) -> Array:
+def etp_gather_s(
+    rank_tokens,
+    tp,
+    top_k,
+    hidden,
+    activation_B,
+    etp,
+    link_Bps,
+    up_gather_share,
+    up_gather_latency_s,
+    up_gather_half_B,
+    network_share,
+) -> Array:
     """Gather (or scatter) of routed tokens over expert-tensor-parallel ranks in one MoE layer."""
     message = rank_tokens / tp * top_k * hidden * activation_B * etp
     return collectives.three_parameter_s(
-        collectives.wire_B("all_gather", message, etp), up_gather_latency_s, link_Bps * up_gather_share * network_share,
-        up_gather_half_B)
+        collectives.wire_B("all_gather", message, etp),
+        up_gather_latency_s,
+        link_Bps * up_gather_share * network_share,
+        up_gather_half_B,
+    )
 
 
 @quantity("s", over="kind", source="EQ-30: dispatch and combine")
@@ -312,22 +499,30 @@ def ep_layer_s(kind_spec, ep_exchange_s, etp_gather_s) -> Array:
     return 2.0 * ep_exchange_s + 2.0 * etp_gather_s if kind_spec.moe else np.zeros(1)
 
 
-@quantity("s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)")
-def ep_forward_exposed_s(kind_spec, software, ep_layer_s, layer_gemm_forward_s, attention_forward_s,
-                         layer_elementwise_forward_s) -> Array:
+@quantity(
+    "s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)"
+)
+def ep_forward_exposed_s(
+    kind_spec, software, ep_layer_s, layer_gemm_forward_s, attention_forward_s, layer_elementwise_forward_s
+) -> Array:
     """Expert-parallel communication of one layer that other compute does not hide, forward."""
     if not kind_spec.moe or not software.overlap.ep:
         return ep_layer_s
     return collectives.exposed_s(ep_layer_s, layer_gemm_forward_s + attention_forward_s + layer_elementwise_forward_s)
 
 
-@quantity("s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)")
-def ep_backward_exposed_s(kind_spec, software, ep_layer_s, layer_gemm_backward_s, attention_backward_s,
-                          layer_elementwise_backward_s) -> Array:
+@quantity(
+    "s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)"
+)
+def ep_backward_exposed_s(
+    kind_spec, software, ep_layer_s, layer_gemm_backward_s, attention_backward_s, layer_elementwise_backward_s
+) -> Array:
     """Expert-parallel communication of one layer that other compute does not hide, backward."""
     if not kind_spec.moe or not software.overlap.ep:
         return ep_layer_s
-    return collectives.exposed_s(ep_layer_s, layer_gemm_backward_s + attention_backward_s + layer_elementwise_backward_s)
+    return collectives.exposed_s(
+        ep_layer_s, layer_gemm_backward_s + attention_backward_s + layer_elementwise_backward_s
+    )
 
 
 @quantity("s", over="kind", source="EQ-08: recomputing the MoE layer sends the tokens again")
@@ -342,10 +537,18 @@ def ep_recompute_exposed_s(kind_spec, recompute, recompute_fraction, ep_forward_
 
 
 @quantity("s", over="kind", source="communication kernels take SMs and memory bandwidth from what runs beside them")
-def layer_hidden_s(tp_layer_s, tp_forward_exposed_s, tp_backward_exposed_s, ep_layer_s, ep_forward_exposed_s,
-                   ep_backward_exposed_s) -> Array:
+def layer_hidden_s(
+    tp_layer_s, tp_forward_exposed_s, tp_backward_exposed_s, ep_layer_s, ep_forward_exposed_s, ep_backward_exposed_s
+) -> Array:
     """Communication of one layer that runs beside compute, forward and backward."""
-    return 2.0 * tp_layer_s - tp_forward_exposed_s - tp_backward_exposed_s + 2.0 * ep_layer_s - ep_forward_exposed_s - ep_backward_exposed_s
+    return (
+        2.0 * tp_layer_s
+        - tp_forward_exposed_s
+        - tp_backward_exposed_s
+        + 2.0 * ep_layer_s
+        - ep_forward_exposed_s
+        - ep_backward_exposed_s
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- pipeline
@@ -358,10 +561,23 @@ def pp_message_B(rank_tokens, hidden, activation_B, tp, pipeline) -> Array:
 
 
 @quantity("s", source="EQ-20, EQ-32")
-def pp_hop_s(pp_message_B, pp_extent, link_Bps, up_p2p_share, up_p2p_latency_s, up_p2p_half_B, scale_out_Bps,
-             above_pod_Bps, nic_half_B, nic_latency_s, network_share) -> Array:
+def pp_hop_s(
+    pp_message_B,
+    pp_extent,
+    link_Bps,
+    up_p2p_share,
+    up_p2p_latency_s,
+    up_p2p_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    network_share,
+) -> Array:
     """One stage boundary, one direction, one micro-batch."""
-    inside = collectives.three_parameter_s(pp_message_B, up_p2p_latency_s, link_Bps * up_p2p_share * network_share, up_p2p_half_B)
+    inside = collectives.three_parameter_s(
+        pp_message_B, up_p2p_latency_s, link_Bps * up_p2p_share * network_share, up_p2p_half_B
+    )
     across = collectives.three_parameter_s(pp_message_B, nic_latency_s, scale_out_Bps, nic_half_B)
     above = collectives.three_parameter_s(pp_message_B, nic_latency_s, above_pod_Bps, nic_half_B)
     return np.where(pp_extent[2] > 1.0, above, np.where(pp_extent[1] > 1.0, across, inside))
@@ -388,15 +604,68 @@ def dp_parameter_B(rank_dense_parameters, gather_B) -> Array:
 
 
 @quantity("s", source="EQ-31: all-reduce, or reduce-scatter under ZeRO")
-def dp_gradient_s(sharding, dp_gradient_B, rank_expert_parameters, reduce_B, dp_extent, expert_dp_extent, replica_extent,
-                  shard_ranks, link_Bps, up_gather_share, pair_gather_share, up_gather_latency_s, pair_gather_latency_s,
-                  up_gather_half_B, pair_gather_half_B, up_reduce_share, pair_reduce_share, up_reduce_latency_s,
-                  pair_reduce_latency_s, up_reduce_half_B, pair_reduce_half_B, scale_out_Bps, above_pod_Bps, nic_half_B,
-                  nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks) -> Array:
+def dp_gradient_s(
+    sharding,
+    dp_gradient_B,
+    rank_expert_parameters,
+    reduce_B,
+    dp_extent,
+    expert_dp_extent,
+    replica_extent,
+    shard_ranks,
+    link_Bps,
+    up_gather_share,
+    pair_gather_share,
+    up_gather_latency_s,
+    pair_gather_latency_s,
+    up_gather_half_B,
+    pair_gather_half_B,
+    up_reduce_share,
+    pair_reduce_share,
+    up_reduce_latency_s,
+    pair_reduce_latency_s,
+    up_reduce_half_B,
+    pair_reduce_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """Reducing all gradients of one rank once. Shape (pipeline ranks, ...)."""
-    rest = (scale_out_Bps, above_pod_Bps, nic_half_B, nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks)
-    gather = (link_Bps, up_gather_share, pair_gather_share, up_gather_latency_s, pair_gather_latency_s, up_gather_half_B, pair_gather_half_B)
-    reduce = (link_Bps, up_reduce_share, pair_reduce_share, up_reduce_latency_s, pair_reduce_latency_s, up_reduce_half_B, pair_reduce_half_B)
+    rest = (
+        scale_out_Bps,
+        above_pod_Bps,
+        nic_half_B,
+        nic_latency_s,
+        hop_s,
+        inner_exposed,
+        network_share,
+        torus_axes,
+        scale_up_ranks,
+    )
+    gather = (
+        link_Bps,
+        up_gather_share,
+        pair_gather_share,
+        up_gather_latency_s,
+        pair_gather_latency_s,
+        up_gather_half_B,
+        pair_gather_half_B,
+    )
+    reduce = (
+        link_Bps,
+        up_reduce_share,
+        pair_reduce_share,
+        up_reduce_latency_s,
+        pair_reduce_latency_s,
+        up_reduce_half_B,
+        pair_reduce_half_B,
+    )
     operation = "all_reduce" if sharding.kind == "none" else "reduce_scatter"
     dense = _dp_time(operation, dp_gradient_B, dp_extent, gather, reduce, rest)
     experts = _dp_time(operation, rank_expert_parameters * reduce_B, expert_dp_extent, gather, reduce, rest)
@@ -408,15 +677,53 @@ def dp_gradient_s(sharding, dp_gradient_B, rank_expert_parameters, reduce_B, dp_
 
 
 @quantity("s", source="EQ-31: all-gather")
-def dp_parameter_s(sharding, dp_parameter_B, rank_expert_parameters, gather_B, dp_extent, expert_dp_extent, link_Bps,
-                   up_gather_share, pair_gather_share, up_gather_latency_s, pair_gather_latency_s, up_gather_half_B,
-                   pair_gather_half_B, scale_out_Bps, above_pod_Bps, nic_half_B, nic_latency_s, hop_s, inner_exposed,
-                   network_share, torus_axes, scale_up_ranks) -> Array:
+def dp_parameter_s(
+    sharding,
+    dp_parameter_B,
+    rank_expert_parameters,
+    gather_B,
+    dp_extent,
+    expert_dp_extent,
+    link_Bps,
+    up_gather_share,
+    pair_gather_share,
+    up_gather_latency_s,
+    pair_gather_latency_s,
+    up_gather_half_B,
+    pair_gather_half_B,
+    scale_out_Bps,
+    above_pod_Bps,
+    nic_half_B,
+    nic_latency_s,
+    hop_s,
+    inner_exposed,
+    network_share,
+    torus_axes,
+    scale_up_ranks,
+) -> Array:
     """Gathering all parameters of one rank once. Shape (pipeline ranks, ...)."""
     if sharding.kind == "none":
         return np.zeros(1)
-    rest = (scale_out_Bps, above_pod_Bps, nic_half_B, nic_latency_s, hop_s, inner_exposed, network_share, torus_axes, scale_up_ranks)
-    gather = (link_Bps, up_gather_share, pair_gather_share, up_gather_latency_s, pair_gather_latency_s, up_gather_half_B, pair_gather_half_B)
+    rest = (
+        scale_out_Bps,
+        above_pod_Bps,
+        nic_half_B,
+        nic_latency_s,
+        hop_s,
+        inner_exposed,
+        network_share,
+        torus_axes,
+        scale_up_ranks,
+    )
+    gather = (
+        link_Bps,
+        up_gather_share,
+        pair_gather_share,
+        up_gather_latency_s,
+        pair_gather_latency_s,
+        up_gather_half_B,
+        pair_gather_half_B,
+    )
     dense = _dp_time("all_gather", dp_parameter_B, dp_extent, gather, gather, rest)
     return dense + _dp_time("all_gather", rank_expert_parameters * gather_B, expert_dp_extent, gather, gather, rest)
 
@@ -461,8 +768,17 @@ def kind_moe(kind_spec) -> Array:
 
 
 @quantity("B", source="EQ-31: bytes sent by one rank in one step, by level")
-def dp_gradient_sent_B(sharding, dp_gradient_B, rank_expert_parameters, reduce_B, dp_extent, expert_dp_extent,
-                       replica_extent, shard_ranks, gradient_reductions) -> Array:
+def dp_gradient_sent_B(
+    sharding,
+    dp_gradient_B,
+    rank_expert_parameters,
+    reduce_B,
+    dp_extent,
+    expert_dp_extent,
+    replica_extent,
+    shard_ranks,
+    gradient_reductions,
+) -> Array:
     """Gradient traffic of the rank that sends most, in a step. Shape (levels, ...)."""
     operation = "all_reduce" if sharding.kind == "none" else "reduce_scatter"
     dense, experts = np.max(dp_gradient_B, axis=0), np.max(rank_expert_parameters * reduce_B, axis=0)
@@ -473,8 +789,9 @@ def dp_gradient_sent_B(sharding, dp_gradient_B, rank_expert_parameters, reduce_B
 
 
 @quantity("B", source="EQ-31: bytes sent by one rank in one step, by level")
-def dp_parameter_sent_B(sharding, dp_parameter_B, rank_expert_parameters, gather_B, dp_extent, expert_dp_extent,
-                        parameter_gathers) -> Array:
+def dp_parameter_sent_B(
+    sharding, dp_parameter_B, rank_expert_parameters, gather_B, dp_extent, expert_dp_extent, parameter_gathers
+) -> Array:
     """Parameter traffic of the rank that sends most, in a step. Shape (levels, ...)."""
     dense, experts = np.max(dp_parameter_B, axis=0), np.max(rank_expert_parameters * gather_B, axis=0)
     total = _sent("all_gather", dense, dp_extent) + _sent("all_gather", experts, expert_dp_extent)

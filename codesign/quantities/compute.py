@@ -31,7 +31,9 @@ def half_gemm_FLOPps(half_peak_FLOPps, gemm_share) -> Array:
 
 
 @quantity("FLOPps", source="op_fits section 3; kernel generation by stack")
-def attention_FLOPps(half_peak_FLOPps, attention_efficiency, attention_share, attention_kernel_share, attention_age_share) -> Array:
+def attention_FLOPps(
+    half_peak_FLOPps, attention_efficiency, attention_share, attention_kernel_share, attention_age_share
+) -> Array:
     """Sustained rate of the stack's attention kernel, forward."""
     return half_peak_FLOPps * attention_efficiency * attention_share * attention_kernel_share * attention_age_share
 
@@ -58,30 +60,93 @@ def gemm_tokens(kind_spec, block, rank_tokens, norm_tokens) -> Array:
 
 
 @quantity("s", over="kind", labels="gemm", source="op_fits section 2")
-def gemm_forward_s(gemm_tokens, gemm_out, gemm_in, gemm_FLOPps, sms, wave_loss, k_ramp, operand_B, activation_B,
-                   gemm_memory_Bps, gemm_launch_s) -> Array:
+def gemm_forward_s(
+    gemm_tokens,
+    gemm_out,
+    gemm_in,
+    gemm_FLOPps,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    activation_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Forward products of one layer, an operator a row."""
     return kernels.gemm_s(
-        gemm_tokens, gemm_out, gemm_in, rate_FLOPps=gemm_FLOPps, sms=sms, wave_loss=wave_loss, k_ramp=k_ramp,
-        input_B=operand_B, output_B=activation_B, memory_Bps=gemm_memory_Bps, launch_s=gemm_launch_s)
+        gemm_tokens,
+        gemm_out,
+        gemm_in,
+        rate_FLOPps=gemm_FLOPps,
+        sms=sms,
+        wave_loss=wave_loss,
+        k_ramp=k_ramp,
+        input_B=operand_B,
+        output_B=activation_B,
+        memory_Bps=gemm_memory_Bps,
+        launch_s=gemm_launch_s,
+    )
 
 
 @quantity("s", over="kind", labels="gemm", source="op_fits section 2 and 7.2")
-def gemm_input_gradient_s(gemm_tokens, gemm_out, gemm_in, gemm_FLOPps, sms, wave_loss, k_ramp, operand_B, activation_B,
-                          gemm_memory_Bps, gemm_launch_s) -> Array:
+def gemm_input_gradient_s(
+    gemm_tokens,
+    gemm_out,
+    gemm_in,
+    gemm_FLOPps,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    activation_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Input-gradient products of one layer (m x k, reduced over n), an operator a row."""
     return kernels.gemm_s(
-        gemm_tokens, gemm_in, gemm_out, rate_FLOPps=gemm_FLOPps, sms=sms, wave_loss=wave_loss, k_ramp=k_ramp,
-        input_B=operand_B, output_B=activation_B, memory_Bps=gemm_memory_Bps, launch_s=gemm_launch_s)
+        gemm_tokens,
+        gemm_in,
+        gemm_out,
+        rate_FLOPps=gemm_FLOPps,
+        sms=sms,
+        wave_loss=wave_loss,
+        k_ramp=k_ramp,
+        input_B=operand_B,
+        output_B=activation_B,
+        memory_Bps=gemm_memory_Bps,
+        launch_s=gemm_launch_s,
+    )
 
 
 @quantity("s", over="kind", labels="gemm", source="op_fits section 7.2; read-modify-write of the accumulated gradient")
-def gemm_weight_gradient_s(gemm_tokens, gemm_out, gemm_in, gemm_FLOPps, sms, wave_loss, k_ramp, operand_B, gradient_B,
-                           gemm_memory_Bps, gemm_launch_s) -> Array:
+def gemm_weight_gradient_s(
+    gemm_tokens,
+    gemm_out,
+    gemm_in,
+    gemm_FLOPps,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    gradient_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Weight-gradient products of one layer (n x k, reduced over tokens), accumulated in the gradient's dtype."""
     return kernels.gemm_s(
-        gemm_out, gemm_in, gemm_tokens, rate_FLOPps=gemm_FLOPps * WEIGHT_GRADIENT_SHARE, sms=sms, wave_loss=wave_loss,
-        k_ramp=k_ramp, input_B=operand_B, output_B=2.0 * gradient_B, memory_Bps=gemm_memory_Bps, launch_s=gemm_launch_s)
+        gemm_out,
+        gemm_in,
+        gemm_tokens,
+        rate_FLOPps=gemm_FLOPps * WEIGHT_GRADIENT_SHARE,
+        sms=sms,
+        wave_loss=wave_loss,
+        k_ramp=k_ramp,
+        input_B=operand_B,
+        output_B=2.0 * gradient_B,
+        memory_Bps=gemm_memory_Bps,
+        launch_s=gemm_launch_s,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- experts
@@ -93,10 +158,24 @@ def grouped_FLOPps(gemm_FLOPps, grouped_share) -> Array:
     return gemm_FLOPps * grouped_share
 
 
-def _grouped(rows, groups, out, into, rate, half, sms, wave_loss, k_ramp, operand_B, output_B, memory, launch_s) -> Array:
+def _grouped(
+    rows, groups, out, into, rate, half, sms, wave_loss, k_ramp, operand_B, output_B, memory, launch_s
+) -> Array:
     return kernels.grouped_gemm_s(
-        groups, rows, out, into, rate_FLOPps=rate, half_rows=half, sms=sms, wave_loss=wave_loss, k_ramp=k_ramp,
-        input_B=operand_B, output_B=output_B, memory_Bps=memory, launch_s=launch_s)
+        groups,
+        rows,
+        out,
+        into,
+        rate_FLOPps=rate,
+        half_rows=half,
+        sms=sms,
+        wave_loss=wave_loss,
+        k_ramp=k_ramp,
+        input_B=operand_B,
+        output_B=output_B,
+        memory_Bps=memory,
+        launch_s=launch_s,
+    )
 
 
 @quantity("1", source="EQ-02")
@@ -112,38 +191,117 @@ def expert_in(hidden, expert_ffn, etp) -> Array:
 
 
 @quantity("s", over="kind", source="op_fits section 6")
-def expert_forward_s(kind_spec, rows_per_expert, local_experts, expert_out, expert_in, grouped_FLOPps, grouped_half_rows,
-                     sms, wave_loss, k_ramp, operand_B, activation_B, gemm_memory_Bps, gemm_launch_s) -> Array:
+def expert_forward_s(
+    kind_spec,
+    rows_per_expert,
+    local_experts,
+    expert_out,
+    expert_in,
+    grouped_FLOPps,
+    grouped_half_rows,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    activation_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Forward products of the routed experts of one rank."""
     if not kind_spec.moe:
         return np.zeros(1)
-    pair = _grouped(rows_per_expert, local_experts, expert_out, expert_in, grouped_FLOPps, grouped_half_rows, sms,
-                    wave_loss, k_ramp, operand_B, activation_B, gemm_memory_Bps, gemm_launch_s)
+    pair = _grouped(
+        rows_per_expert,
+        local_experts,
+        expert_out,
+        expert_in,
+        grouped_FLOPps,
+        grouped_half_rows,
+        sms,
+        wave_loss,
+        k_ramp,
+        operand_B,
+        activation_B,
+        gemm_memory_Bps,
+        gemm_launch_s,
+    )
     return pair[0] + pair[1]
 
 
 @quantity("s", over="kind", source="op_fits section 6")
-def expert_input_gradient_s(kind_spec, rows_per_expert, local_experts, expert_out, expert_in, grouped_FLOPps,
-                            grouped_half_rows, sms, wave_loss, k_ramp, operand_B, activation_B, gemm_memory_Bps,
-                            gemm_launch_s) -> Array:
+def expert_input_gradient_s(
+    kind_spec,
+    rows_per_expert,
+    local_experts,
+    expert_out,
+    expert_in,
+    grouped_FLOPps,
+    grouped_half_rows,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    activation_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Input-gradient products of the routed experts of one rank."""
     if not kind_spec.moe:
         return np.zeros(1)
-    pair = _grouped(rows_per_expert, local_experts, expert_in, expert_out, grouped_FLOPps, grouped_half_rows, sms,
-                    wave_loss, k_ramp, operand_B, activation_B, gemm_memory_Bps, gemm_launch_s)
+    pair = _grouped(
+        rows_per_expert,
+        local_experts,
+        expert_in,
+        expert_out,
+        grouped_FLOPps,
+        grouped_half_rows,
+        sms,
+        wave_loss,
+        k_ramp,
+        operand_B,
+        activation_B,
+        gemm_memory_Bps,
+        gemm_launch_s,
+    )
     return pair[0] + pair[1]
 
 
 @quantity("s", over="kind", source="op_fits section 6; every expert's gradient is read and written")
-def expert_weight_gradient_s(kind_spec, rows_per_expert, local_experts, expert_out, expert_in, grouped_FLOPps,
-                             grouped_half_rows, sms, wave_loss, k_ramp, operand_B, gradient_B, gemm_memory_Bps,
-                             gemm_launch_s) -> Array:
+def expert_weight_gradient_s(
+    kind_spec,
+    rows_per_expert,
+    local_experts,
+    expert_out,
+    expert_in,
+    grouped_FLOPps,
+    grouped_half_rows,
+    sms,
+    wave_loss,
+    k_ramp,
+    operand_B,
+    gradient_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """Weight-gradient products of the routed experts of one rank."""
     if not kind_spec.moe:
         return np.zeros(1)
     rate = grouped_FLOPps * WEIGHT_GRADIENT_SHARE * rows_per_expert / (rows_per_expert + grouped_half_rows)
-    pair = _grouped(expert_out, local_experts, expert_in, rows_per_expert, rate, np.zeros(1), sms, wave_loss, k_ramp,
-                    operand_B, 2.0 * gradient_B, gemm_memory_Bps, gemm_launch_s)
+    pair = _grouped(
+        expert_out,
+        local_experts,
+        expert_in,
+        rows_per_expert,
+        rate,
+        np.zeros(1),
+        sms,
+        wave_loss,
+        k_ramp,
+        operand_B,
+        2.0 * gradient_B,
+        gemm_memory_Bps,
+        gemm_launch_s,
+    )
     return pair[0] + pair[1]
 
 
@@ -158,33 +316,73 @@ def softmax_fused(micro_batch, heads, tp) -> Array:
 
 
 @quantity("s", over="kind", source="op_fits section 3; unfused: Korthikanti 2022 appendix A, full scores")
-def attention_forward_s(kind_spec, software, rank_tokens, heads, qk_dim, v_dim, tp, attended_tokens, sequence_tokens,
-                        attention_ramp_tokens, attention_FLOPps, attention_launch_s, half_gemm_FLOPps, elementwise_Bps,
-                        elementwise_launch_s, activation_B) -> Array:
+def attention_forward_s(
+    kind_spec,
+    software,
+    rank_tokens,
+    heads,
+    qk_dim,
+    v_dim,
+    tp,
+    attended_tokens,
+    sequence_tokens,
+    attention_ramp_tokens,
+    attention_FLOPps,
+    attention_launch_s,
+    half_gemm_FLOPps,
+    elementwise_Bps,
+    elementwise_launch_s,
+    activation_B,
+) -> Array:
     """Scores, softmax and values of one layer on one rank, forward."""
     local = heads / tp
     if software.attention_kernel != "unfused":
         return kernels.attention_s(
-            rank_tokens, local, qk_dim, v_dim, attended_tokens, ramp_tokens=attention_ramp_tokens,
-            rate_FLOPps=attention_FLOPps, launch_s=attention_launch_s)
+            rank_tokens,
+            local,
+            qk_dim,
+            v_dim,
+            attended_tokens,
+            ramp_tokens=attention_ramp_tokens,
+            rate_FLOPps=attention_FLOPps,
+            launch_s=attention_launch_s,
+        )
     products = kernels.attention_FLOP(rank_tokens, local, qk_dim, v_dim, sequence_tokens) / half_gemm_FLOPps
     # a score element: written by the product (2 B), read and written by the scaled masked softmax (4 B), dropped out
     # (2 + 2 + 1 B of mask), read by the value product (2 B): 13 B at two bytes an element
     scores = rank_tokens * local * sequence_tokens
-    return products + kernels.memory_bound_s(scores * 6.5 * activation_B, elementwise_Bps, np.full(1, 5.0), elementwise_launch_s)
+    return products + kernels.memory_bound_s(
+        scores * 6.5 * activation_B, elementwise_Bps, np.full(1, 5.0), elementwise_launch_s
+    )
 
 
 @quantity("s", over="kind", source="op_fits section 3: 2.7 to 2.9 times the forward; unfused: 20 B a score element")
-def attention_backward_s(kind_spec, software, attention_forward_s, attention_backward_ratio, attention_launch_s,
-                         rank_tokens, heads, qk_dim, v_dim, tp, sequence_tokens, half_gemm_FLOPps, elementwise_Bps,
-                         elementwise_launch_s, activation_B) -> Array:
+def attention_backward_s(
+    kind_spec,
+    software,
+    attention_forward_s,
+    attention_backward_ratio,
+    attention_launch_s,
+    rank_tokens,
+    heads,
+    qk_dim,
+    v_dim,
+    tp,
+    sequence_tokens,
+    half_gemm_FLOPps,
+    elementwise_Bps,
+    elementwise_launch_s,
+    activation_B,
+) -> Array:
     """Gradients of scores, softmax and values of one layer on one rank."""
     if software.attention_kernel != "unfused":
         return attention_launch_s + attention_backward_ratio * (attention_forward_s - attention_launch_s)
     local = heads / tp
     products = 2.0 * kernels.attention_FLOP(rank_tokens, local, qk_dim, v_dim, sequence_tokens) / half_gemm_FLOPps
     scores = rank_tokens * local * sequence_tokens
-    return products + kernels.memory_bound_s(scores * 10.0 * activation_B, elementwise_Bps, np.full(1, 6.0), elementwise_launch_s)
+    return products + kernels.memory_bound_s(
+        scores * 10.0 * activation_B, elementwise_Bps, np.full(1, 6.0), elementwise_launch_s
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- memory-bound
@@ -195,7 +393,7 @@ def elementwise_labels(kind_spec, block, software) -> tuple[str, ...]:
     labels = ["norms", "residuals"]
     if block.rotary:
         labels.append("rotary")
-    if block.qk_norm:
+    if block.qk_norm != "none":
         labels.append("qk_norm")
     if kind_spec.mla:
         labels.append("mla_copies")
@@ -210,9 +408,33 @@ def _elementwise(kind_spec, block, software, per: dict[str, Array]) -> Array:
 
 
 @quantity("B", over="kind", labels="elementwise", source="counted: reads and writes of each fused operator")
-def elementwise_forward_B(kind_spec, block, software, recipe, norm_tokens, rank_tokens, routed_rows, hidden, heads,
-                          local_kv_heads, qk_dim, v_dim, rope_dim, kv_lora, q_lora, tp, ffn, shared_ffn, expert_ffn, etp,
-                          experts, gated_matrices, permute_passes, activation_B, cast_forward_B) -> Array:
+def elementwise_forward_B(
+    kind_spec,
+    block,
+    software,
+    recipe,
+    norm_tokens,
+    rank_tokens,
+    routed_rows,
+    hidden,
+    heads,
+    local_kv_heads,
+    qk_dim,
+    v_dim,
+    rope_dim,
+    kv_lora,
+    q_lora,
+    tp,
+    ffn,
+    shared_ffn,
+    expert_ffn,
+    etp,
+    experts,
+    gated_matrices,
+    permute_passes,
+    activation_B,
+    cast_forward_B,
+) -> Array:
     """Bytes that the memory-bound operators of one layer move on one rank, forward. Shape (operators, ...)."""
     a = activation_B
     dropout = 0.5 if software.dropout else 0.0  # a one-byte mask an element is half an element
@@ -229,7 +451,10 @@ def elementwise_forward_B(kind_spec, block, software, recipe, norm_tokens, rank_
         "residuals": norm_tokens * hidden * (3.0 + dropout) * 2.0 * a,
         "rotary": rank_tokens * 2.0 * (query_key if not kind_spec.mla else (heads_local + 1.0) * rope_dim) * a,
         "qk_norm": rank_tokens * 2.0 * query_key * a,
-        "mla_copies": (rank_tokens * (heads_local * (2.0 * qk_dim + v_dim) * 1.0) + norm_tokens * 2.0 * (kv_lora + q_lora)) * a,
+        "mla_copies": (
+            rank_tokens * (heads_local * (2.0 * qk_dim + v_dim) * 1.0) + norm_tokens * 2.0 * (kv_lora + q_lora)
+        )
+        * a,
         "activation": rank_tokens * act * ffn / tp * a,
         "shared_activation": rank_tokens * act * shared_ffn / tp * a,
         "expert_activation": routed_rows * act * expert_ffn / etp * a,
@@ -242,9 +467,33 @@ def elementwise_forward_B(kind_spec, block, software, recipe, norm_tokens, rank_
 
 
 @quantity("B", over="kind", labels="elementwise", source="counted: reads and writes of each fused operator")
-def elementwise_backward_B(kind_spec, block, software, recipe, norm_tokens, rank_tokens, routed_rows, hidden, heads,
-                           local_kv_heads, qk_dim, v_dim, rope_dim, kv_lora, q_lora, tp, ffn, shared_ffn, expert_ffn, etp,
-                           experts, gated_matrices, permute_passes, activation_B, cast_backward_B) -> Array:
+def elementwise_backward_B(
+    kind_spec,
+    block,
+    software,
+    recipe,
+    norm_tokens,
+    rank_tokens,
+    routed_rows,
+    hidden,
+    heads,
+    local_kv_heads,
+    qk_dim,
+    v_dim,
+    rope_dim,
+    kv_lora,
+    q_lora,
+    tp,
+    ffn,
+    shared_ffn,
+    expert_ffn,
+    etp,
+    experts,
+    gated_matrices,
+    permute_passes,
+    activation_B,
+    cast_backward_B,
+) -> Array:
     """Bytes that the memory-bound operators of one layer move on one rank, backward. Shape (operators, ...)."""
     a = activation_B
     dropout = 0.5 if software.dropout else 0.0
@@ -254,13 +503,20 @@ def elementwise_backward_B(kind_spec, block, software, recipe, norm_tokens, rank
     outer = heads_local * qk_dim + 2.0 * local_kv_heads * v_dim + (0.0 if kind_spec.moe else gated_matrices * ffn / tp)
     cast = rank_tokens * outer + norm_tokens * 2.0 * hidden
     if kind_spec.moe:
-        cast = cast + routed_rows * (hidden + gated_matrices * expert_ffn / etp) + rank_tokens * gated_matrices * shared_ffn / tp
+        cast = (
+            cast
+            + routed_rows * (hidden + gated_matrices * expert_ffn / etp)
+            + rank_tokens * gated_matrices * shared_ffn / tp
+        )
     per = {
         "norms": norm_tokens * hidden * 3.0 * block.norms * a,
         "residuals": norm_tokens * hidden * (3.0 + dropout) * 2.0 * a,
         "rotary": rank_tokens * 2.0 * (query_key if not kind_spec.mla else (heads_local + 1.0) * rope_dim) * a,
         "qk_norm": rank_tokens * 3.0 * query_key * a,
-        "mla_copies": (rank_tokens * (heads_local * (2.0 * qk_dim + v_dim) * 1.0) + norm_tokens * 3.0 * (kv_lora + q_lora)) * a,
+        "mla_copies": (
+            rank_tokens * (heads_local * (2.0 * qk_dim + v_dim) * 1.0) + norm_tokens * 3.0 * (kv_lora + q_lora)
+        )
+        * a,
         "activation": rank_tokens * act * ffn / tp * a,
         "shared_activation": rank_tokens * act * shared_ffn / tp * a,
         "expert_activation": routed_rows * act * expert_ffn / etp * a,
@@ -303,11 +559,31 @@ _AGAIN: dict[str, frozenset[str]] = {
     "ffn_up": frozenset({"ffn_up", "shared_up"}),
     "ffn_down": frozenset({"ffn_down", "shared_down"}),
     "shared_experts": frozenset({"shared_up", "shared_down", "shared_activation"}),
-    "moe": frozenset({"router", "shared_up", "shared_down", "shared_activation", "experts", "expert_activation",
-                      "permutation", "routing"}),
+    "moe": frozenset(
+        {
+            "router",
+            "shared_up",
+            "shared_down",
+            "shared_activation",
+            "experts",
+            "expert_activation",
+            "permutation",
+            "routing",
+        }
+    ),
     "moe_act": frozenset({"expert_activation"}),
-    "elementwise": frozenset({"norms", "residuals", "rotary", "qk_norm", "activation", "shared_activation",
-                              "expert_activation", "mla_copies"}),
+    "elementwise": frozenset(
+        {
+            "norms",
+            "residuals",
+            "rotary",
+            "qk_norm",
+            "activation",
+            "shared_activation",
+            "expert_activation",
+            "mla_copies",
+        }
+    ),
     "core_attn": frozenset({"core_attn"}),
 }
 _ALTERNATE = {"qkv": 0.0, "attn_out": 1.0, "ffn_up": 0.5, "ffn_down": 1.0}
@@ -326,13 +602,25 @@ def again(recompute, software, label: str) -> float:
 
 
 @quantity("s", over="kind", source="EQ-08")
-def recompute_s(kind_spec, block, software, recompute, recompute_fraction, gemm_forward_s, expert_forward_s,
-                attention_forward_s, elementwise_forward_s) -> Array:
+def recompute_s(
+    kind_spec,
+    block,
+    software,
+    recompute,
+    recompute_fraction,
+    gemm_forward_s,
+    expert_forward_s,
+    attention_forward_s,
+    elementwise_forward_s,
+) -> Array:
     """Forward work of one layer that its backward pass repeats, without communication."""
-    rows = [gemm_forward_s[at] * again(recompute, software, label) for at, label in enumerate(gemm_labels(kind_spec, block))]
+    rows = [
+        gemm_forward_s[at] * again(recompute, software, label) for at, label in enumerate(gemm_labels(kind_spec, block))
+    ]
     rows += [
         elementwise_forward_s[at] * again(recompute, software, label)
-        for at, label in enumerate(elementwise_labels(kind_spec, block, software)) if label != "casts"
+        for at, label in enumerate(elementwise_labels(kind_spec, block, software))
+        if label != "casts"
     ]
     rows.append(attention_forward_s * again(recompute, software, "core_attn"))
     rows.append(expert_forward_s * again(recompute, software, "experts"))
@@ -375,41 +663,89 @@ def layer_elementwise_backward_s(elementwise_backward_s) -> Array:
 # ---------------------------------------------------------------------------------------------------- host
 
 
-def _graph_share(kind_spec, graph_scopes, host_graph_share) -> Array:
-    """Host time left: a whole captured iteration replays with one launch; partial scopes leave the expert part eager."""
+def _graph_shares(kind_spec, graph_scopes, host_graph_share) -> tuple[Array, Array]:
+    """Host time left of the dense part of a layer and of its expert part.
+
+    A whole captured iteration replays with one launch. A captured part keeps `host_graph_share` of its launches; attention and
+    dense FFN are half of a dense layer each, router and pre-processing half each of what a MoE layer adds before its experts.
+    """
     if "full_iteration" in graph_scopes:
-        return np.full(1, 0.02)
-    if graph_scopes:
-        return host_graph_share
-    return np.ones(1)
+        return np.full(1, 0.02), np.full(1, 0.02)
+    saved = 1.0 - host_graph_share
+    if kind_spec.moe:
+        dense = 1.0 * ("attn" in graph_scopes)
+        moe = (
+            0.5 * ("moe_router" in graph_scopes)
+            + 0.5 * ("moe_preprocess" in graph_scopes)
+            + 1.0 * ("moe" in graph_scopes)
+        )
+    else:
+        dense, moe = 0.5 * ("attn" in graph_scopes) + 0.5 * ("mlp" in graph_scopes), 0.0
+    return 1.0 - saved * dense, 1.0 - saved * min(moe, 1.0)
 
 
 @quantity("s", over="kind", source="fitted: host seconds a layer and direction")
-def host_s(kind_spec, block, software, graph_scopes, host_layer_s, host_moe_s, host_graph_share, host_wait_per_rank, host_unfused_softmax, softmax_fused, tp) -> Array:
+def host_s(
+    kind_spec,
+    block,
+    software,
+    graph_scopes,
+    host_layer_s,
+    host_moe_s,
+    host_graph_share,
+    host_wait_per_rank,
+    host_unfused_softmax,
+    softmax_fused,
+    tp,
+) -> Array:
     """Host time to launch one layer in one direction. Static expert capacity needs no token counts on the host."""
-    share = _graph_share(kind_spec, graph_scopes, host_graph_share) * (1.0 + host_wait_per_rank * (tp - 1.0))
+    dense_share, moe_share = _graph_shares(kind_spec, graph_scopes, host_graph_share)
+    waits = 1.0 + host_wait_per_rank * (tp - 1.0)
     if software.attention_kernel == "unfused":
-        share = share * np.where(softmax_fused > 0.0, 1.0, host_unfused_softmax)
+        waits = waits * np.where(softmax_fused > 0.0, 1.0, host_unfused_softmax)
     if not kind_spec.moe:
-        return host_layer_s * share
-    dispatcher = {"alltoall": 1.0, "allgather": 0.7, "deepep": 0.93, "hybridep": 0.93, "fused": 0.3}[software.moe_dispatcher]
+        return host_layer_s * dense_share * waits
+    dispatcher = {"alltoall": 1.0, "allgather": 0.7, "deepep": 0.93, "hybridep": 0.93, "fused": 0.3}[
+        software.moe_dispatcher
+    ]
     static = 0.35 if block.capacity else 1.0
-    return (host_layer_s + host_moe_s * dispatcher * static) * share
+    return (host_layer_s * dense_share + host_moe_s * dispatcher * static * moe_share) * waits
 
 
 # ---------------------------------------------------------------------------------------------------- ends
 
 
 @quantity("s", source="op_fits section 2; the head stays in 16 bits")
-def head_gemm_s(rank_tokens, vocab, hidden, tp, half_gemm_FLOPps, sms, wave_loss, k_ramp, activation_B, gradient_B,
-                gemm_memory_Bps, gemm_launch_s) -> Array:
+def head_gemm_s(
+    rank_tokens,
+    vocab,
+    hidden,
+    tp,
+    half_gemm_FLOPps,
+    sms,
+    wave_loss,
+    k_ramp,
+    activation_B,
+    gradient_B,
+    gemm_memory_Bps,
+    gemm_launch_s,
+) -> Array:
     """LM head products of one micro-batch (forward, input gradient, weight gradient). Shape (3, ...)."""
     local = vocab / tp
     share = np.array([1.0, 1.0, WEIGHT_GRADIENT_SHARE]).reshape((3,) + (1,) * np.ndim(half_gemm_FLOPps * rank_tokens))
     return kernels.gemm_s(
-        stack(rank_tokens, rank_tokens, local), stack(local, hidden, hidden), stack(hidden, local, rank_tokens),
-        rate_FLOPps=half_gemm_FLOPps * share, sms=sms, wave_loss=wave_loss, k_ramp=k_ramp, input_B=activation_B,
-        output_B=stack(activation_B, activation_B, 2.0 * gradient_B), memory_Bps=gemm_memory_Bps, launch_s=gemm_launch_s)
+        stack(rank_tokens, rank_tokens, local),
+        stack(local, hidden, hidden),
+        stack(hidden, local, rank_tokens),
+        rate_FLOPps=half_gemm_FLOPps * share,
+        sms=sms,
+        wave_loss=wave_loss,
+        k_ramp=k_ramp,
+        input_B=activation_B,
+        output_B=stack(activation_B, activation_B, 2.0 * gradient_B),
+        memory_Bps=gemm_memory_Bps,
+        launch_s=gemm_launch_s,
+    )
 
 
 @quantity("s", source="counted: passes over the logits")
@@ -417,7 +753,8 @@ def loss_s(rank_tokens, vocab, tp, software, elementwise_Bps, elementwise_launch
     """Softmax cross-entropy of one micro-batch, forward and backward: passes over the logits in fp32 unless fused."""
     passes = 6.0 if software.fused_cross_entropy else 15.0  # elements of activation_B bytes: 12 B and 30 B a logit
     return kernels.memory_bound_s(
-        rank_tokens * vocab / tp * passes * activation_B, elementwise_Bps, np.full(1, 8.0), elementwise_launch_s)
+        rank_tokens * vocab / tp * passes * activation_B, elementwise_Bps, np.full(1, 8.0), elementwise_launch_s
+    )
 
 
 @quantity("s", source="sum: head products, loss, final norm")
@@ -436,7 +773,11 @@ def head_backward_s(head_gemm_s, loss_s) -> Array:
 def embedding_s(rank_tokens, hidden, elementwise_Bps, elementwise_launch_s, activation_B, gradient_B) -> Array:
     """Embedding look-up and its gradient of one micro-batch."""
     return kernels.memory_bound_s(
-        rank_tokens * hidden * (5.0 * activation_B + 2.0 * gradient_B), elementwise_Bps, np.full(1, 4.0), elementwise_launch_s)
+        rank_tokens * hidden * (5.0 * activation_B + 2.0 * gradient_B),
+        elementwise_Bps,
+        np.full(1, 4.0),
+        elementwise_launch_s,
+    )
 
 
 @quantity("s", source="counted: projection of [hidden, embedding] to hidden, three products")

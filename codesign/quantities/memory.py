@@ -18,10 +18,21 @@ Array = NDArray[np.float64]
 
 # How each term is known, as shown with every plan.
 TAGS = {
-    "weight_memory_B": "estimated", "gradient_memory_B": "estimated", "optimizer_memory_B": "estimated",
-    "activation_memory_B": "estimated", "logit_memory_B": "estimated", "gathered_memory_B": "estimated",
-    "bucket_memory_B": "assumed", "moe_buffer_memory_B": "estimated", "workspace_memory_B": "assumed",
-    "communication_memory_B": "measured", "context_memory_B": "measured", "allocator_memory_B": "assumed",
+    "weight_memory_B": "estimated",
+    "gradient_memory_B": "estimated",
+    "optimizer_memory_B": "estimated",
+    "activation_memory_B": "estimated",
+    "transient_memory_B": "estimated",
+    "head_phase_B": "estimated",
+    "moe_buffer_memory_B": "estimated",
+    "workspace_memory_B": "estimated",
+    "gathered_memory_B": "estimated",
+    "bucket_memory_B": "assumed",
+    "weight_gradient_memory_B": "estimated",
+    "library_memory_B": "assumed",
+    "communication_memory_B": "measured",
+    "context_memory_B": "measured",
+    "allocator_memory_B": "assumed",
 }
 
 
@@ -37,7 +48,11 @@ def dense_shards(sharding, dp_ranks, shard_ranks) -> Array:
 @quantity("1", source="EQ-11")
 def expert_shards(sharding, expert_dp_ranks, shard_ranks, dp_ranks) -> Array:
     """Ranks over which a sharded state of expert parameters is spread."""
-    return np.maximum(expert_dp_ranks * (shard_ranks / dp_ranks), 1.0) if sharding.kind == "hsdp" else expert_dp_ranks * 1.0
+    return (
+        np.maximum(expert_dp_ranks * (shard_ranks / dp_ranks), 1.0)
+        if sharding.kind == "hsdp"
+        else expert_dp_ranks * 1.0
+    )
 
 
 def _states(dense, experts, dense_shards, expert_shards, each_B, sharded) -> Array:
@@ -47,31 +62,70 @@ def _states(dense, experts, dense_shards, expert_shards, each_B, sharded) -> Arr
 
 
 @quantity("B", source="EQ-10, EQ-11; low-precision recipes keep a second, transposed copy beside the 16-bit weight")
-def weight_memory_B(sharding, pipeline, rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, parameter_B,
-                    weight_copy_B) -> Array:
+def weight_memory_B(
+    sharding,
+    pipeline,
+    rank_dense_parameters,
+    rank_expert_parameters,
+    dense_shards,
+    expert_shards,
+    parameter_B,
+    weight_copy_B,
+) -> Array:
     """Compute copies of the parameters. Shape (pipeline ranks, ...)."""
     copies = pipelines.parameter_copies(pipeline.schedule)
-    return copies * _states(rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards,
-                            parameter_B + weight_copy_B, _fully_sharded(sharding))
+    return copies * _states(
+        rank_dense_parameters,
+        rank_expert_parameters,
+        dense_shards,
+        expert_shards,
+        parameter_B + weight_copy_B,
+        _fully_sharded(sharding),
+    )
 
 
 @quantity("B", source="EQ-10, EQ-11")
-def gradient_memory_B(sharding, pipeline, rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, gradient_B) -> Array:
+def gradient_memory_B(
+    sharding, pipeline, rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, gradient_B
+) -> Array:
     """Accumulated gradients. Shape (pipeline ranks, ...)."""
     sharded = _fully_sharded(sharding) or sharding.kind == "zero2"
     copies = pipelines.parameter_copies(pipeline.schedule)
-    return copies * _states(rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, gradient_B, sharded)
+    kept = copies * _states(
+        rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, gradient_B, sharded
+    )
+    if sharding.kind == "zero2" and pipeline.pp > 1:
+        # the chunk at work accumulates whole gradients until it hands them on
+        kept = kept + copies * (rank_dense_parameters + rank_expert_parameters) * gradient_B / pipeline.vpp
+    return kept
 
 
 @quantity("B", source="EQ-10, EQ-11; optimizers of the literature")
-def optimizer_memory_B(sharding, optimizer, offload_optimizer, rank_dense_parameters, rank_expert_parameters, dense_shards,
-                       expert_shards, master_B, moment_B) -> Array:
+def optimizer_memory_B(
+    sharding,
+    optimizer,
+    offload_optimizer,
+    rank_dense_parameters,
+    rank_expert_parameters,
+    dense_shards,
+    expert_shards,
+    master_B,
+    moment_B,
+) -> Array:
     """Master weights and moments. Shape (pipeline ranks, ...)."""
     if offload_optimizer:
         return 0.0 * rank_dense_parameters
-    moments = {"adamw": 2.0 * moment_B, "adamw-8bit": 0.5 * moment_B, "sgd": 1.0 * moment_B, "muon": 1.0 * moment_B}[optimizer]
-    return _states(rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, master_B + moments,
-                   sharding.kind != "none")
+    moments = {"adamw": 2.0 * moment_B, "adamw-8bit": 0.5 * moment_B, "sgd": 1.0 * moment_B, "muon": 1.0 * moment_B}[
+        optimizer
+    ]
+    return _states(
+        rank_dense_parameters,
+        rank_expert_parameters,
+        dense_shards,
+        expert_shards,
+        master_B + moments,
+        sharding.kind != "none",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- activations
@@ -96,9 +150,33 @@ def saved_labels(kind_spec, block, software) -> tuple[str, ...]:
 
 
 @quantity("B", over="kind", labels="saved", source="EQ-12, EQ-13, tensor by tensor")
-def saved_B(kind_spec, block, software, norm_tokens, rank_tokens, routed_rows, hidden, heads, local_kv_heads, qk_dim, v_dim,
-            q_lora, kv_lora, rope_dim, tp, ffn, shared_ffn, expert_ffn, etp, experts, top_k, gated_matrices, sequence_tokens,
-            activation_B, saved_operand_B) -> Array:
+def saved_B(
+    kind_spec,
+    block,
+    software,
+    norm_tokens,
+    rank_tokens,
+    routed_rows,
+    hidden,
+    heads,
+    local_kv_heads,
+    qk_dim,
+    v_dim,
+    q_lora,
+    kv_lora,
+    rope_dim,
+    tp,
+    ffn,
+    shared_ffn,
+    expert_ffn,
+    etp,
+    experts,
+    top_k,
+    gated_matrices,
+    sequence_tokens,
+    activation_B,
+    saved_operand_B,
+) -> Array:
     """Bytes that one layer keeps for its backward pass, one micro-batch, without recompute. Shape (tensors, ...)."""
     a = activation_B
     local = heads / tp
@@ -107,17 +185,18 @@ def saved_B(kind_spec, block, software, norm_tokens, rank_tokens, routed_rows, h
         "norm_inputs": norm_tokens * hidden * 2.0 * a,
         "norm_outputs": norm_tokens * hidden * 2.0 * saved_operand_B,
         "query_key_value": rank_tokens * (local * qk_dim + local_kv_heads * (qk_dim + v_dim)) * a,
-        # output, its low-precision copy for the projection, and two fp32 statistics a head
-        "attention_output": rank_tokens * local * (v_dim * (a + (saved_operand_B - a if saved_operand_B is a else 0.0)) + 2.0 * a),
+        # the output, and one fp32 statistic a head (the logarithm of the softmax sum)
+        "attention_output": rank_tokens * local * (v_dim + 2.0) * a,
         # scores and probabilities at 16 bits and a one-byte mask
         "scores": rank_tokens * local * sequence_tokens * 2.5 * a,
-        "latents": norm_tokens * (2.0 * q_lora + 2.0 * kv_lora + rope_dim) * a + rank_tokens * local * qk_dim * a,
+        "latents": norm_tokens * (2.0 * q_lora + 2.0 * kv_lora + rope_dim) * a,
         "ffn_input": rank_tokens * gated_matrices * ffn / tp * a,
         "ffn_product": rank_tokens * ffn / tp * saved_operand_B,
         "routed_input": routed_rows * hidden * saved_operand_B,
         "expert_input": routed_rows * gated_matrices * expert_ffn / etp * a,
         "expert_product": routed_rows * expert_ffn / etp * saved_operand_B,
-        "routed_output": 0.0 * routed_rows * hidden * a,
+        # what the experts return, kept for the gradient of the routing weights (EQ-13)
+        "routed_output": routed_rows * hidden * a,
         "routing": norm_tokens * (experts * 3.0 + top_k * 4.0) * 2.0 * a,
         "shared_input": rank_tokens * gated_matrices * shared_ffn / tp * a,
         "shared_product": rank_tokens * shared_ffn / tp * saved_operand_B,
@@ -136,7 +215,9 @@ _DROPPED: dict[str, frozenset[str]] = {
     "mlp_act": frozenset({"ffn_product"}),
     "ffn_up": frozenset({"ffn_input", "shared_input"}),
     "shared_experts": frozenset({"shared_input", "shared_product"}),
-    "moe": frozenset({"routed_input", "expert_input", "expert_product", "routed_output", "routing", "shared_input", "shared_product"}),
+    "moe": frozenset(
+        {"routed_input", "expert_input", "expert_product", "routed_output", "routing", "shared_input", "shared_product"}
+    ),
     "moe_act": frozenset({"expert_product"}),
     "elementwise": frozenset({"norm_outputs", "ffn_product", "expert_product", "shared_product"}),
     "every_other_matmul": frozenset({"norm_outputs", "ffn_product"}),
@@ -158,7 +239,9 @@ def layer_saved_B(saved_B) -> Array:
 
 
 @quantity("B", over="kind", source="EQ-12, EQ-13")
-def layer_kept_B(kind_spec, block, software, recompute, recompute_fraction, saved_B, layer_saved_B, checkpoint_input_B) -> Array:
+def layer_kept_B(
+    kind_spec, block, software, recompute, recompute_fraction, saved_B, layer_saved_B, checkpoint_input_B
+) -> Array:
     """Activations that one layer keeps of one micro-batch, what is recomputed taken off."""
     if recompute.granularity == "none":
         return layer_saved_B
@@ -184,8 +267,18 @@ def in_flight_micro_batches(pipeline, micro_batches, rank_index) -> Array:
 
 
 @quantity("B", source="EQ-14 x EQ-13")
-def activation_memory_B(stage_layers, stage_mtp, in_flight_micro_batches, layer_activation_B, layer_saved_B, recompute,
-                        recompute_fraction, stage_embedding, tp_message_B, sequence_shards) -> Array:
+def activation_memory_B(
+    stage_layers,
+    stage_mtp,
+    in_flight_micro_batches,
+    layer_activation_B,
+    layer_saved_B,
+    recompute,
+    recompute_fraction,
+    stage_embedding,
+    tp_message_B,
+    sequence_shards,
+) -> Array:
     """Activations of all micro-batches in flight, and the working set of the layer being recomputed. Shape (ranks, ...)."""
     kinds = list(layer_activation_B)
     layers = add(stage_layers[k] * layer_activation_B[k] for k in kinds) + stage_mtp * layer_activation_B[kinds[-1]]
@@ -199,26 +292,75 @@ def activation_memory_B(stage_layers, stage_mtp, in_flight_micro_batches, layer_
     return kept + recompute_fraction * working
 
 
-@quantity("B", source="bytes moved to the host a micro-batch by the slowest rank")
-def offloaded_B(slowest_layers, layer_kept_B, offloaded_share) -> Array:
-    """Activations of one micro-batch that the slowest rank sends to host memory."""
-    return offloaded_share * add(slowest_layers[k] * layer_kept_B[k] for k in layer_kept_B)
+@quantity("B", source="bytes moved to the host a micro-batch")
+def rank_offloaded_B(stage_layers, stage_mtp, layer_kept_B, offloaded_share) -> Array:
+    """Activations of one micro-batch that each rank sends to host memory. Shape (pipeline ranks, ...)."""
+    kinds = list(layer_kept_B)
+    kept = add(stage_layers[k] * layer_kept_B[k] for k in kinds) + stage_mtp * layer_kept_B[kinds[-1]]
+    return offloaded_share * kept
 
 
-@quantity("B", source="EQ-15: logits, their fp32 copy and their gradient, live for one micro-batch on the last stage")
-def logit_memory_B(stage_head, stage_mtp, rank_tokens, vocab, tp, software, hidden, activation_B, sequence_shards) -> Array:
-    """Logits and loss of one micro-batch, and the final norm. Shape (pipeline ranks, ...)."""
+@quantity(
+    "B", source="EQ-15: logits, their fp32 copy and their gradient, for one micro-batch; the head's gradient in 16 bits"
+)
+def head_phase_B(
+    stage_head, stage_mtp, rank_tokens, vocab, tp, software, hidden, activation_B, sequence_shards, head_parameters
+) -> Array:
+    """What is live beside the kept activations while the last stage computes its loss. Shape (pipeline ranks, ...)."""
     passes = 2.0 if software.fused_cross_entropy else 5.0  # elements of activation_B bytes: 4 B and 10 B a logit
-    logits = rank_tokens * vocab / tp * passes * activation_B
-    return (stage_head + stage_mtp) * (logits + 2.0 * rank_tokens / sequence_shards * hidden * activation_B)
+    logits = (
+        rank_tokens * vocab / tp * passes * activation_B + 2.0 * rank_tokens / sequence_shards * hidden * activation_B
+    )
+    head_gradient = head_parameters * activation_B * (1.0 if software.fused_weight_gradient else 0.0)
+    return (stage_head + stage_mtp) * logits + np.minimum(stage_head + stage_mtp, 1.0) * head_gradient
+
+
+@quantity("B", source="working set of the layer at work: largest product; routed tokens of a MoE layer")
+def layer_phase_B(moe_buffer_memory_B, workspace_memory_B) -> Array:
+    """What is live beside the kept activations while a layer is at work. Shape (pipeline ranks, ...)."""
+    return moe_buffer_memory_B + workspace_memory_B
+
+
+@quantity(
+    "B",
+    source="the peak falls into the loss or into a layer, whichever needs more",
+    worst_of=("head_phase_B", "layer_phase_B"),
+)
+def transient_memory_B(head_phase_B, layer_phase_B) -> Array:
+    """Temporaries at the peak: logits, loss and head gradient, or the working set of a layer. Shape (pipeline ranks, ...)."""
+    return np.maximum(head_phase_B, layer_phase_B)
+
+
+@quantity(
+    "B", source="Transformer Engine keeps one 16-bit gradient placeholder a matrix shape when it accumulates in place"
+)
+def weight_gradient_memory_B(software, stage_layers, gemm_out, gemm_in, activation_B, sharding) -> Array:
+    """Placeholders of the weight gradients of one layer. Shape (pipeline ranks, ...)."""
+    kinds = list(gemm_out)
+    if not software.fused_weight_gradient or _fully_sharded(sharding):
+        return 0.0 * stage_layers[kinds[0]] * activation_B
+    largest = add(gemm_out[kinds[0]] * gemm_in[kinds[0]])
+    for kind in kinds[1:]:
+        largest = np.maximum(largest, add(gemm_out[kind] * gemm_in[kind]))
+    return np.minimum(add(stage_layers[k] for k in kinds), 1.0) * largest * activation_B
 
 
 # ---------------------------------------------------------------------------------------------------- buffers
 
 
 @quantity("B", source="FSDP: the unit in use and the one prefetched, whole, with the gradient of one")
-def gathered_memory_B(sharding, stage_layers, sharded_parameters, replicated_parameters, expert_parameters,
-                      embedding_parameters, parameter_B, gradient_B, gather_B, pipeline) -> Array:
+def gathered_memory_B(
+    sharding,
+    stage_layers,
+    sharded_parameters,
+    replicated_parameters,
+    expert_parameters,
+    embedding_parameters,
+    parameter_B,
+    gradient_B,
+    gather_B,
+    pipeline,
+) -> Array:
     """Gathered parameters of fully sharded layers. Shape (pipeline ranks, ...)."""
     kinds = list(sharded_parameters)
     units = [sharded_parameters[k] + replicated_parameters[k] + expert_parameters[k] for k in kinds]
@@ -250,13 +392,23 @@ def moe_buffer_memory_B(kind_moe, stage_layers, routed_rows, hidden, activation_
     return np.minimum(any_moe, 1.0) * routed_rows * hidden * 2.0 * activation_B
 
 
-@quantity("B", source="working set of the layer at work: largest product and its gradient; cuBLAS and attention workspaces")
-def workspace_memory_B(norm_tokens, rank_tokens, hidden, ffn, gated_matrices, tp, activation_B, workspace_B) -> Array:
+@quantity(
+    "B", source="working set of the layer at work: largest product and its gradient; cuBLAS and attention workspaces"
+)
+def workspace_memory_B(rank_tokens, hidden, ffn, gated_matrices, tp, activation_B) -> Array:
     """Temporaries of the operator at work."""
-    return rank_tokens * np.maximum(gated_matrices * ffn / tp, hidden) * activation_B + workspace_B
+    return rank_tokens * np.maximum(gated_matrices * ffn / tp, hidden) * activation_B
 
 
-@quantity("B", source="EQ-17: measured once on a node: 1.5 GiB at the first collective; not counted as allocated by PyTorch")
+@quantity("B", source="cuBLAS and attention workspaces")
+def library_memory_B(workspace_B) -> Array:
+    """Scratch memory that the libraries hold all the time."""
+    return workspace_B * 1.0
+
+
+@quantity(
+    "B", source="EQ-17: measured once on a node: 1.5 GiB at the first collective; not counted as allocated by PyTorch"
+)
 def communication_memory_B(nccl_B, accelerator_ranks) -> Array:
     """Buffers of the communication library."""
     return np.where(accelerator_ranks > 1.0, nccl_B, 0.0)
@@ -272,21 +424,48 @@ def context_memory_B(context_B) -> Array:
 
 
 ALLOCATED = (
-    "weight_memory_B", "gradient_memory_B", "optimizer_memory_B", "activation_memory_B", "logit_memory_B",
-    "gathered_memory_B", "bucket_memory_B", "moe_buffer_memory_B", "workspace_memory_B",
+    "weight_memory_B",
+    "gradient_memory_B",
+    "optimizer_memory_B",
+    "activation_memory_B",
+    "transient_memory_B",
+    "gathered_memory_B",
+    "bucket_memory_B",
+    "weight_gradient_memory_B",
+    "library_memory_B",
 )
 
 
 @quantity("B", source="sum of parts", parts=ALLOCATED)
-def rank_allocated_B(weight_memory_B, gradient_memory_B, optimizer_memory_B, activation_memory_B, logit_memory_B,
-                     gathered_memory_B, bucket_memory_B, moe_buffer_memory_B, workspace_memory_B) -> Array:
+def rank_allocated_B(
+    weight_memory_B,
+    gradient_memory_B,
+    optimizer_memory_B,
+    activation_memory_B,
+    transient_memory_B,
+    gathered_memory_B,
+    bucket_memory_B,
+    weight_gradient_memory_B,
+    library_memory_B,
+) -> Array:
     """Bytes that tensors take at the peak of each pipeline rank. Shape (pipeline ranks, ...)."""
-    return add((weight_memory_B, gradient_memory_B, optimizer_memory_B, activation_memory_B, logit_memory_B,
-                gathered_memory_B, bucket_memory_B, moe_buffer_memory_B, workspace_memory_B))
+    return add(
+        (
+            weight_memory_B,
+            gradient_memory_B,
+            optimizer_memory_B,
+            activation_memory_B,
+            transient_memory_B,
+            gathered_memory_B,
+            bucket_memory_B,
+            weight_gradient_memory_B,
+            library_memory_B,
+        )
+    )
 
 
 @quantity("B", source="caching allocator: freed blocks that cannot be reused, a share of what comes and goes")
-def allocator_memory_B(rank_allocated_B, activation_memory_B, logit_memory_B, fragmentation) -> Array:
+def allocator_memory_B(rank_allocated_B, fragmentation) -> Array:
     """Reserved but unallocated bytes of the caching allocator. Shape (pipeline ranks, ...)."""
     return fragmentation * rank_allocated_B
 
@@ -315,9 +494,21 @@ def reserved_B(rank_reserved_B) -> Array:
     return np.max(rank_reserved_B, axis=0)
 
 
+@quantity("B", source="sum of parts", parts=("rank_allocated_B", "communication_memory_B", "context_memory_B"))
+def rank_needed_B(rank_allocated_B, communication_memory_B, context_memory_B) -> Array:
+    """Bytes that must be there at the peak of each rank. The allocator's reserve is not: it gives blocks back when it must."""
+    return rank_allocated_B + communication_memory_B + context_memory_B
+
+
+@quantity("B", source="worst rank", worst_of=("rank_needed_B",))
+def peak_B(rank_needed_B) -> Array:
+    """What the fullest rank needs; held against the capacity of the device."""
+    return np.max(rank_needed_B, axis=0)
+
+
 @quantity("B", source="worst rank", worst_of=("rank_device_B",))
-def peak_B(rank_device_B) -> Array:
-    """Peak that the device reports on the fullest rank; held against its capacity."""
+def device_B(rank_device_B) -> Array:
+    """What the device reports as used on the fullest rank, the allocator's reserve included."""
     return np.max(rank_device_B, axis=0)
 
 

@@ -24,7 +24,8 @@ def gemm_labels(kind_spec, block) -> tuple[str, ...]:
         attention = (("q_down", "q_up") if block.query_lora else ("q_up",)) + ("kv_down", "kv_up", "attn_out")
     if not kind_spec.moe:
         return (*attention, "ffn_up", "ffn_down")
-    return (*attention, "router", *(("shared_up", "shared_down") if block.shared_experts else ()))
+    shared = ("shared_up", "shared_down") if block.shared_experts else ()
+    return (*attention, "router", *shared, *(("shared_gate",) if block.shared_gate else ()))
 
 
 @quantity("1", source="definition")
@@ -40,15 +41,38 @@ def local_kv_heads(kv_heads, tp) -> Array:
 
 
 @quantity("1", over="kind", source="EQ-01, EQ-02, EQ-03")
-def gemm_out(kind_spec, block, hidden, heads, local_kv_heads, qk_dim, v_dim, nope_dim, rope_dim, q_lora, kv_lora, ffn,
-             shared_ffn, experts, gated_matrices, tp) -> Array:
+def gemm_out(
+    kind_spec,
+    block,
+    hidden,
+    heads,
+    local_kv_heads,
+    qk_dim,
+    v_dim,
+    nope_dim,
+    rope_dim,
+    q_lora,
+    kv_lora,
+    ffn,
+    shared_ffn,
+    experts,
+    gated_matrices,
+    tp,
+) -> Array:
     """Output width n of each dense matrix product of a layer, on one rank. Shape (operators, ...)."""
     width = {
         "qkv": heads / tp * qk_dim + local_kv_heads * (qk_dim + v_dim),
-        "q_down": q_lora, "q_up": heads / tp * qk_dim, "kv_down": kv_lora + rope_dim,
-        "kv_up": heads / tp * (nope_dim + v_dim), "attn_out": hidden,
-        "ffn_up": gated_matrices * ffn / tp, "ffn_down": hidden, "router": experts,
-        "shared_up": gated_matrices * shared_ffn / tp, "shared_down": hidden,
+        "q_down": q_lora,
+        "q_up": heads / tp * qk_dim,
+        "kv_down": kv_lora + rope_dim,
+        "kv_up": heads / tp * (nope_dim + v_dim),
+        "attn_out": hidden,
+        "ffn_up": gated_matrices * ffn / tp,
+        "ffn_down": hidden,
+        "router": experts,
+        "shared_up": gated_matrices * shared_ffn / tp,
+        "shared_down": hidden,
+        "shared_gate": np.ones_like(hidden),
     }
     return stack(*(width[label] for label in gemm_labels(kind_spec, block)))
 
@@ -58,9 +82,18 @@ def gemm_in(kind_spec, block, hidden, heads, v_dim, q_lora, kv_lora, ffn, shared
     """Input width k of each dense matrix product of a layer, on one rank. Shape (operators, ...)."""
     query_in = q_lora if block.query_lora else hidden
     width = {
-        "qkv": hidden, "q_down": hidden, "q_up": query_in, "kv_down": hidden, "kv_up": kv_lora,
-        "attn_out": heads / tp * v_dim, "ffn_up": hidden, "ffn_down": ffn / tp, "router": hidden,
-        "shared_up": hidden, "shared_down": shared_ffn / tp,
+        "qkv": hidden,
+        "q_down": hidden,
+        "q_up": query_in,
+        "kv_down": hidden,
+        "kv_up": kv_lora,
+        "attn_out": heads / tp * v_dim,
+        "ffn_up": hidden,
+        "ffn_down": ffn / tp,
+        "router": hidden,
+        "shared_up": hidden,
+        "shared_down": shared_ffn / tp,
+        "shared_gate": hidden,
     }
     return stack(*(width[label] for label in gemm_labels(kind_spec, block)))
 
@@ -96,7 +129,8 @@ def norm_tokens(rank_tokens, sequence_shards) -> Array:
 def attended_tokens(kind_spec, sequence_tokens, window, document_tokens, length_dispersion) -> Array:
     """Mean number of keys that a query reads under the causal mask, the window and the document mask."""
     whole = np.where(
-        document_tokens > 0, np.minimum(document_tokens * length_dispersion, sequence_tokens), sequence_tokens)
+        document_tokens > 0, np.minimum(document_tokens * length_dispersion, sequence_tokens), sequence_tokens
+    )
     if not kind_spec.windowed:
         return 0.5 * whole
     near = np.minimum(window, whole)
@@ -139,17 +173,38 @@ def sharded_parameters(kind_spec, block, gemm_out, gemm_in, qkv_bias, mlp_bias) 
 
 
 @quantity("1", over="kind", source="EQ-01, EQ-03")
-def replicated_parameters(kind_spec, block, gemm_out, gemm_in, hidden, norm_vectors, qk_dim, q_lora, kv_lora, out_bias,
-                          mlp_bias, router_bias) -> Array:
+def replicated_parameters(
+    kind_spec,
+    block,
+    gemm_out,
+    gemm_in,
+    hidden,
+    norm_vectors,
+    qk_dim,
+    q_lora,
+    kv_lora,
+    out_bias,
+    mlp_bias,
+    router_bias,
+    heads,
+    kv_heads,
+    tp,
+    score_bias,
+) -> Array:
     """Parameters of one layer that every tensor-parallel rank holds: norms, down-projections, router, output biases."""
     rows = [gemm_out[at] * gemm_in[at] for at, label in enumerate(gemm_labels(kind_spec, block)) if label in REPLICATED]
     norms = norm_vectors * hidden * block.norms + out_bias * hidden
-    if block.qk_norm:
-        norms = norms + 2.0 * qk_dim
+    if block.qk_norm != "none":
+        norms = norms + (2.0 * qk_dim if block.qk_norm == "head" else (heads + kv_heads) / tp * qk_dim)
+    if block.sinks:
+        norms = norms + heads / tp
     if kind_spec.mla:
         norms = norms + kv_lora + q_lora
     labels = gemm_labels(kind_spec, block)
-    tail = router_bias * gemm_out[labels.index("router")] if kind_spec.moe else mlp_bias * hidden
+    tail = mlp_bias * hidden
+    if kind_spec.moe:
+        # biases of the router: one of the linear layer, one of the balancing score
+        tail = (router_bias + score_bias) * gemm_out[labels.index("router")]
     return add([*rows, norms, tail])
 
 
@@ -169,22 +224,41 @@ def embedding_parameters(vocab, hidden, tp, learned_positions) -> Array:
 
 
 @quantity("1", source="EQ-01")
-def head_parameters(vocab, hidden, tp) -> Array:
-    """Parameters of the LM head matrix on one rank."""
-    return vocab * hidden / tp
+def head_parameters(vocab, hidden, tp, head_bias) -> Array:
+    """Parameters of the LM head on one rank."""
+    return vocab * (hidden + head_bias) / tp
 
 
 @quantity("1", source="definition: stages x layer kinds")
-def rank_dense_parameters(stage_layers, stage_embedding, stage_head, stage_mtp, sharded_parameters, replicated_parameters,
-                          embedding_parameters, head_parameters, hidden, norm_vectors, tied_embeddings, pipeline) -> Array:
+def rank_dense_parameters(
+    stage_layers,
+    stage_embedding,
+    stage_head,
+    stage_mtp,
+    sharded_parameters,
+    replicated_parameters,
+    embedding_parameters,
+    head_parameters,
+    hidden,
+    norm_vectors,
+    tied_embeddings,
+    pipeline,
+    final_norm,
+    embedding_norm,
+) -> Array:
     """Parameters outside the routed experts on each pipeline rank. Shape (pipeline ranks, ...)."""
     kinds = list(sharded_parameters)
     layers = add(stage_layers[k] * (sharded_parameters[k] + replicated_parameters[k]) for k in kinds)
     last = kinds[-1]
     mtp = stage_mtp * (sharded_parameters[last] + replicated_parameters[last] + 2.0 * hidden * hidden)
     # tied weights are one matrix where first and last stage are one rank, a copy on each where they are not
-    head = head_parameters * (0.0 if tied_embeddings and pipeline.pp == 1 else 1.0) + norm_vectors * hidden
-    return layers + mtp + stage_embedding * embedding_parameters + stage_head * head
+    head = head_parameters * (0.0 if tied_embeddings and pipeline.pp == 1 else 1.0) + final_norm * norm_vectors * hidden
+    return (
+        layers
+        + mtp
+        + stage_embedding * (embedding_parameters + embedding_norm * norm_vectors * hidden)
+        + stage_head * head
+    )
 
 
 @quantity("1", source="definition: stages x layer kinds")

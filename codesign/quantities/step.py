@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.graph import add, quantity, stack
-from codesign.laws import collectives, kernels, pipeline as pipelines
+from codesign.laws import collectives, kernels
+from codesign.laws import pipeline as pipelines
 from codesign.quantities.compute import again, elementwise_labels
 from codesign.quantities.model import REPLICATED, gemm_labels
 
@@ -21,11 +22,23 @@ Array = NDArray[np.float64]
 
 
 @quantity("s", over="kind", source="sum over operators and exposed communication")
-def layer_device_forward_s(layer_gemm_forward_s, attention_forward_s, layer_elementwise_forward_s, tp_forward_exposed_s,
-                           cp_forward_exposed_s, ep_forward_exposed_s) -> Array:
+def layer_device_forward_s(
+    layer_gemm_forward_s,
+    attention_forward_s,
+    layer_elementwise_forward_s,
+    tp_forward_exposed_s,
+    cp_forward_exposed_s,
+    ep_forward_exposed_s,
+) -> Array:
     """Device time of one layer, one micro-batch, forward."""
-    return (layer_gemm_forward_s + attention_forward_s + layer_elementwise_forward_s + tp_forward_exposed_s
-            + cp_forward_exposed_s + ep_forward_exposed_s)
+    return (
+        layer_gemm_forward_s
+        + attention_forward_s
+        + layer_elementwise_forward_s
+        + tp_forward_exposed_s
+        + cp_forward_exposed_s
+        + ep_forward_exposed_s
+    )
 
 
 @quantity("s", over="kind", source="Galvatron's overlap coefficient; fitted")
@@ -41,12 +54,27 @@ def layer_recompute_s(recompute_s, tp_recompute_exposed_s, ep_recompute_exposed_
 
 
 @quantity("s", over="kind", source="sum over operators and exposed communication")
-def layer_device_backward_s(layer_gemm_backward_s, attention_backward_s, layer_elementwise_backward_s,
-                            tp_backward_exposed_s, cp_backward_exposed_s, ep_backward_exposed_s, layer_recompute_s,
-                            layer_slowdown_s) -> Array:
+def layer_device_backward_s(
+    layer_gemm_backward_s,
+    attention_backward_s,
+    layer_elementwise_backward_s,
+    tp_backward_exposed_s,
+    cp_backward_exposed_s,
+    ep_backward_exposed_s,
+    layer_recompute_s,
+    layer_slowdown_s,
+) -> Array:
     """Device time of one layer, one micro-batch, backward, recompute included."""
-    return (layer_gemm_backward_s + attention_backward_s + layer_elementwise_backward_s + tp_backward_exposed_s
-            + cp_backward_exposed_s + ep_backward_exposed_s + layer_recompute_s + layer_slowdown_s)
+    return (
+        layer_gemm_backward_s
+        + attention_backward_s
+        + layer_elementwise_backward_s
+        + tp_backward_exposed_s
+        + cp_backward_exposed_s
+        + ep_backward_exposed_s
+        + layer_recompute_s
+        + layer_slowdown_s
+    )
 
 
 @quantity("s", over="kind", source="host launches run ahead of the device unless launches block")
@@ -95,19 +123,55 @@ def mtp_module_backward_s(layer_backward_s, mtp_projection_s, head_backward_s) -
 
 
 @quantity("s", source="stages x layer kinds")
-def rank_forward_s(stage_layers, stage_embedding, stage_head, stage_mtp, layer_forward_s, embedding_s, head_forward_s,
-                   mtp_module_forward_s) -> Array:
-    """Forward time of one micro-batch on each pipeline rank. Shape (pipeline ranks, ...)."""
+def rank_compute_forward_s(
+    stage_layers,
+    stage_embedding,
+    stage_head,
+    stage_mtp,
+    layer_forward_s,
+    embedding_s,
+    head_forward_s,
+    mtp_module_forward_s,
+) -> Array:
+    """Forward time of one micro-batch on each pipeline rank, off-load apart. Shape (pipeline ranks, ...)."""
     layers = add(stage_layers[k] * layer_forward_s[k] for k in layer_forward_s)
     return layers + stage_embedding * 0.4 * embedding_s + stage_head * head_forward_s + stage_mtp * mtp_module_forward_s
 
 
 @quantity("s", source="stages x layer kinds")
-def rank_backward_s(stage_layers, stage_embedding, stage_head, stage_mtp, layer_backward_s, embedding_s, head_backward_s,
-                    mtp_module_backward_s) -> Array:
-    """Backward time of one micro-batch on each pipeline rank. Shape (pipeline ranks, ...)."""
+def rank_compute_backward_s(
+    stage_layers,
+    stage_embedding,
+    stage_head,
+    stage_mtp,
+    layer_backward_s,
+    embedding_s,
+    head_backward_s,
+    mtp_module_backward_s,
+) -> Array:
+    """Backward time of one micro-batch on each pipeline rank, off-load apart. Shape (pipeline ranks, ...)."""
     layers = add(stage_layers[k] * layer_backward_s[k] for k in layer_backward_s)
-    return layers + stage_embedding * 0.6 * embedding_s + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
+    return (
+        layers + stage_embedding * 0.6 * embedding_s + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
+    )
+
+
+@quantity("s", source="bytes over the host link")
+def rank_offload_s(rank_offloaded_B, host_link_Bps) -> Array:
+    """Sending the kept activations of one micro-batch to host memory, or back. Shape (pipeline ranks, ...)."""
+    return rank_offloaded_B / host_link_Bps
+
+
+@quantity("s", source="off-load runs beside compute: the slower of the two paces")
+def rank_forward_s(rank_compute_forward_s, rank_offload_s) -> Array:
+    """Forward time of one micro-batch on each pipeline rank. Shape (pipeline ranks, ...)."""
+    return np.maximum(rank_compute_forward_s, rank_offload_s)
+
+
+@quantity("s", source="off-load runs beside compute: the slower of the two paces")
+def rank_backward_s(rank_compute_backward_s, rank_offload_s) -> Array:
+    """Backward time of one micro-batch on each pipeline rank. Shape (pipeline ranks, ...)."""
+    return np.maximum(rank_compute_backward_s, rank_offload_s)
 
 
 @quantity("s", source="sum")
@@ -163,20 +227,29 @@ def _steady(micro_batches, slowest_layers, per_layer) -> Array:
 @quantity("s", source="micro-batches x layers of the slowest rank")
 def gemm_total_s(micro_batches, slowest_layers, layer_gemm_forward_s, layer_gemm_backward_s) -> Array:
     """Matrix products of the layers, whole step."""
-    return _steady(micro_batches, slowest_layers, {k: layer_gemm_forward_s[k] + layer_gemm_backward_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches, slowest_layers, {k: layer_gemm_forward_s[k] + layer_gemm_backward_s[k] for k in slowest_layers}
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
 def attention_total_s(micro_batches, slowest_layers, attention_forward_s, attention_backward_s) -> Array:
     """Attention kernels, whole step."""
-    return _steady(micro_batches, slowest_layers, {k: attention_forward_s[k] + attention_backward_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches, slowest_layers, {k: attention_forward_s[k] + attention_backward_s[k] for k in slowest_layers}
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
-def elementwise_total_s(micro_batches, slowest_layers, layer_elementwise_forward_s, layer_elementwise_backward_s) -> Array:
+def elementwise_total_s(
+    micro_batches, slowest_layers, layer_elementwise_forward_s, layer_elementwise_backward_s
+) -> Array:
     """Memory-bound operators of the layers, casts included, whole step."""
-    return _steady(micro_batches, slowest_layers,
-                   {k: layer_elementwise_forward_s[k] + layer_elementwise_backward_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches,
+        slowest_layers,
+        {k: layer_elementwise_forward_s[k] + layer_elementwise_backward_s[k] for k in slowest_layers},
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
@@ -188,19 +261,25 @@ def recompute_total_s(micro_batches, slowest_layers, layer_recompute_s) -> Array
 @quantity("s", source="micro-batches x layers of the slowest rank")
 def tp_exposed_s(micro_batches, slowest_layers, tp_forward_exposed_s, tp_backward_exposed_s) -> Array:
     """Tensor-parallel communication that compute does not hide, whole step."""
-    return _steady(micro_batches, slowest_layers, {k: tp_forward_exposed_s[k] + tp_backward_exposed_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches, slowest_layers, {k: tp_forward_exposed_s[k] + tp_backward_exposed_s[k] for k in slowest_layers}
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
 def cp_exposed_s(micro_batches, slowest_layers, cp_forward_exposed_s, cp_backward_exposed_s) -> Array:
     """Context-parallel communication that attention does not hide, whole step."""
-    return _steady(micro_batches, slowest_layers, {k: cp_forward_exposed_s[k] + cp_backward_exposed_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches, slowest_layers, {k: cp_forward_exposed_s[k] + cp_backward_exposed_s[k] for k in slowest_layers}
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
 def ep_exposed_s(micro_batches, slowest_layers, ep_forward_exposed_s, ep_backward_exposed_s) -> Array:
     """Expert-parallel communication that compute does not hide, whole step."""
-    return _steady(micro_batches, slowest_layers, {k: ep_forward_exposed_s[k] + ep_backward_exposed_s[k] for k in slowest_layers})
+    return _steady(
+        micro_batches, slowest_layers, {k: ep_forward_exposed_s[k] + ep_backward_exposed_s[k] for k in slowest_layers}
+    )
 
 
 @quantity("s", source="micro-batches x layers of the slowest rank")
@@ -216,21 +295,35 @@ def host_excess_s(micro_batches, slowest_layers, layer_host_excess_s) -> Array:
 
 
 @quantity("s", source="micro-batches x ends of the slowest rank")
-def ends_total_s(micro_batches, slowest_ends, embedding_s, head_forward_s, head_backward_s, mtp_module_forward_s,
-                 mtp_module_backward_s) -> Array:
+def ends_total_s(
+    micro_batches,
+    slowest_ends,
+    embedding_s,
+    head_forward_s,
+    head_backward_s,
+    mtp_module_forward_s,
+    mtp_module_backward_s,
+) -> Array:
     """Embedding, LM head, loss and multi-token prediction on the slowest rank, whole step."""
     return micro_batches * (
-        slowest_ends[0] * embedding_s + slowest_ends[1] * (head_forward_s + head_backward_s)
-        + slowest_ends[2] * (mtp_module_forward_s + mtp_module_backward_s))
+        slowest_ends[0] * embedding_s
+        + slowest_ends[1] * (head_forward_s + head_backward_s)
+        + slowest_ends[2] * (mtp_module_forward_s + mtp_module_backward_s)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- schedule
 
 
 @quantity("s", source="EQ-37: the part of the backward pass that can wait")
-def weight_gradient_s(slowest_layers, layer_gemm_weight_gradient_s, slowest_backward_s) -> Array:
+def weight_gradient_s(
+    slowest_layers, slowest_ends, layer_gemm_weight_gradient_s, head_gemm_s, mtp_projection_s, slowest_backward_s
+) -> Array:
     """Weight gradients of one micro-batch on the slowest rank."""
+    last = list(layer_gemm_weight_gradient_s)[-1]
     own = add(slowest_layers[k] * layer_gemm_weight_gradient_s[k] for k in slowest_layers)
+    mtp = layer_gemm_weight_gradient_s[last] + mtp_projection_s / 3.0 + head_gemm_s[2]
+    own = own + slowest_ends[1] * head_gemm_s[2] + slowest_ends[2] * mtp
     return np.minimum(own, slowest_backward_s)
 
 
@@ -250,11 +343,19 @@ def pp_bubble_s(pipeline, micro_batches, slowest_forward_s, slowest_backward_s, 
     if pipeline.pp == 1:
         return np.zeros(1)
     return fill_share * pipelines.bubble_s(
-        pipeline.schedule, pipeline.pp, pipeline.vpp, micro_batches, slowest_forward_s,
-        slowest_backward_s - weight_gradient_s, weight_gradient_s)
+        pipeline.schedule,
+        pipeline.pp,
+        pipeline.vpp,
+        micro_batches,
+        slowest_forward_s,
+        slowest_backward_s - weight_gradient_s,
+        weight_gradient_s,
+    )
 
 
-@quantity("s", source="EQ-32; hidden in the steady state where the stack overlaps it, exposed while filling and draining")
+@quantity(
+    "s", source="EQ-32; hidden in the steady state where the stack overlaps it, exposed while filling and draining"
+)
 def pp_exposed_s(pipeline, software, pp_hop_s, micro_batches) -> Array:
     """Stage-boundary transfers that are not hidden, whole step."""
     if pipeline.pp == 1:
@@ -283,16 +384,31 @@ def parameter_gathers(sharding, pipeline, micro_batches) -> Array:
     return 2.0 * micro_batches
 
 
-@quantity("1", source="FSDP and ZeRO-2 keep no whole gradient, so they reduce after every micro-batch; the others accumulate")
+@quantity(
+    "1",
+    source="FSDP and ZeRO-2 keep no whole gradient: they reduce after every micro-batch, or every run of them on a chunk",
+)
 def gradient_reductions(sharding, pipeline, micro_batches) -> Array:
-    """Reductions of the gradients in one step."""
-    often = (_fully_sharded(sharding) and (sharding.reshard or pipeline.pp == 1)) or sharding.kind == "zero2"
-    return micro_batches * 1.0 if often else np.ones(1)
+    """Reductions of the gradients in one step. An interleaved schedule runs pp micro-batches on a chunk before it moves on."""
+    if _fully_sharded(sharding):
+        return micro_batches * 1.0 if sharding.reshard or pipeline.pp == 1 else np.ones_like(micro_batches)
+    if sharding.kind != "zero2":
+        return np.ones_like(micro_batches)
+    return np.ceil(micro_batches / pipeline.pp) if pipeline.schedule == "interleaved" else micro_batches * 1.0
 
 
 @quantity("s", source="EQ-31: gathers and scatters beside the layers that do not need them yet")
-def fsdp_exposed_s(sharding, software, pipeline, micro_batches, rank_forward_s, rank_backward_s, dp_parameter_s, dp_gradient_s,
-                   fsdp_exposed) -> Array:
+def fsdp_exposed_s(
+    sharding,
+    software,
+    pipeline,
+    micro_batches,
+    rank_forward_s,
+    rank_backward_s,
+    dp_parameter_s,
+    dp_gradient_s,
+    fsdp_exposed,
+) -> Array:
     """Fully sharded parameters and gradients: what the compute of a micro-batch does not hide, whole step."""
     if not _fully_sharded(sharding):
         return np.zeros(1)
@@ -301,13 +417,24 @@ def fsdp_exposed_s(sharding, software, pipeline, micro_batches, rank_forward_s, 
     if not (software.overlap.dp_parameters and sharding.prefetch):
         return np.max(dp_parameter_s + backward, axis=0) * times
     edges = fsdp_exposed * (dp_parameter_s + backward)
-    exposed = edges + collectives.exposed_s(dp_parameter_s, rank_forward_s) + collectives.exposed_s(backward, rank_backward_s)
+    exposed = (
+        edges + collectives.exposed_s(dp_parameter_s, rank_forward_s) + collectives.exposed_s(backward, rank_backward_s)
+    )
     return np.max(exposed, axis=0) * times
 
 
 @quantity("s", source="communication kernels take SMs and memory bandwidth from what runs beside them")
-def fsdp_slowdown_s(sharding, software, micro_batches, rank_forward_s, rank_backward_s, dp_parameter_s, dp_gradient_s,
-                    overlap_slowdown, pipeline) -> Array:
+def fsdp_slowdown_s(
+    sharding,
+    software,
+    micro_batches,
+    rank_forward_s,
+    rank_backward_s,
+    dp_parameter_s,
+    dp_gradient_s,
+    overlap_slowdown,
+    pipeline,
+) -> Array:
     """What compute loses to gathers and scatters beside it, whole step."""
     if not _fully_sharded(sharding) or not software.overlap.dp_parameters:
         return np.zeros(1)
@@ -317,29 +444,61 @@ def fsdp_slowdown_s(sharding, software, micro_batches, rank_forward_s, rank_back
     return np.max(overlap_slowdown * beside, axis=0) * times
 
 
-@quantity("s", source="gradients are reduced beside the last backward pass, bucket by bucket; the last bucket is exposed")
-def dp_gradient_exposed_s(sharding, software, rank_backward_s, dp_gradient_s, last_bucket_share, overlap_window) -> Array:
-    """Gradient reduction that the last backward pass does not hide."""
+@quantity(
+    "1",
+    source="interleaved: the last pp micro-batches pass chunk by chunk, so that all chunks but one have them beside",
+)
+def bucket_passes(pipeline, micro_batches) -> Array:
+    """Passes of one micro-batch beside which the buckets of a rank may travel: its last one, and under an interleaved
+    schedule those that other chunks still have to do."""
+    if pipeline.schedule != "interleaved":
+        return np.ones_like(micro_batches)
+    return 1.0 + np.minimum(micro_batches, float(pipeline.pp)) * (pipeline.vpp - 1.0) / pipeline.vpp
+
+
+@quantity(
+    "s", source="gradients are reduced beside the last backward pass, bucket by bucket; the last bucket is exposed"
+)
+def dp_gradient_exposed_s(
+    sharding,
+    software,
+    rank_backward_s,
+    dp_gradient_s,
+    last_bucket_share,
+    overlap_window,
+    bucket_passes,
+    gradient_reductions,
+) -> Array:
+    """Gradient reduction that backward passes do not hide: the last one, or each where gradients are kept sharded."""
     if _fully_sharded(sharding):
         return np.zeros(1)
     if not (software.overlap.dp_gradients and software.bucketed):
-        return np.max(dp_gradient_s, axis=0)
-    hidden = collectives.exposed_s(dp_gradient_s, overlap_window * rank_backward_s)
+        return np.max(dp_gradient_s, axis=0) * gradient_reductions
+    if sharding.kind == "zero2":
+        each = collectives.exposed_s(dp_gradient_s, overlap_window * bucket_passes * rank_backward_s)
+        return np.max(np.maximum(each * gradient_reductions, last_bucket_share * dp_gradient_s), axis=0)
+    hidden = collectives.exposed_s(dp_gradient_s, overlap_window * bucket_passes * rank_backward_s)
     return np.max(np.maximum(hidden, last_bucket_share * dp_gradient_s), axis=0)
 
 
-@quantity("s", source="parameters are gathered beside the first forward pass, bucket by bucket; the first bucket is exposed")
-def dp_parameter_exposed_s(sharding, software, rank_forward_s, dp_parameter_s, last_bucket_share, overlap_window) -> Array:
+@quantity(
+    "s", source="parameters are gathered beside the first forward pass, bucket by bucket; the first bucket is exposed"
+)
+def dp_parameter_exposed_s(
+    sharding, software, rank_forward_s, dp_parameter_s, last_bucket_share, overlap_window, bucket_passes
+) -> Array:
     """Parameter gather of a sharded optimizer that the first forward pass does not hide."""
     if _fully_sharded(sharding) or sharding.kind == "none":
         return np.zeros(1)
     if not software.overlap.dp_parameters:
         return np.max(dp_parameter_s, axis=0)
-    hidden = collectives.exposed_s(dp_parameter_s, overlap_window * rank_forward_s)
+    hidden = collectives.exposed_s(dp_parameter_s, overlap_window * bucket_passes * rank_forward_s)
     return np.max(np.maximum(hidden, last_bucket_share * dp_parameter_s), axis=0)
 
 
-@quantity("s", source="sum", parts=("dp_gradient_exposed_s", "dp_parameter_exposed_s", "fsdp_exposed_s", "fsdp_slowdown_s"))
+@quantity(
+    "s", source="sum", parts=("dp_gradient_exposed_s", "dp_parameter_exposed_s", "fsdp_exposed_s", "fsdp_slowdown_s")
+)
 def dp_exposed_s(dp_gradient_exposed_s, dp_parameter_exposed_s, fsdp_exposed_s, fsdp_slowdown_s) -> Array:
     """Data-parallel communication that compute does not hide, and the compute that it slows, whole step."""
     return dp_gradient_exposed_s + dp_parameter_exposed_s + fsdp_exposed_s + fsdp_slowdown_s
@@ -349,7 +508,9 @@ def dp_exposed_s(dp_gradient_exposed_s, dp_parameter_exposed_s, fsdp_exposed_s, 
 
 
 @quantity("1", source="EQ-11")
-def optimizer_elements(sharding, rank_dense_parameters, rank_expert_parameters, dp_ranks, expert_dp_ranks, shard_ranks) -> Array:
+def optimizer_elements(
+    sharding, rank_dense_parameters, rank_expert_parameters, dp_ranks, expert_dp_ranks, shard_ranks
+) -> Array:
     """Parameters that the optimizer of the fullest rank updates."""
     if sharding.kind == "none":
         return np.max(rank_dense_parameters + rank_expert_parameters, axis=0)
@@ -357,15 +518,24 @@ def optimizer_elements(sharding, rank_dense_parameters, rank_expert_parameters, 
     return np.max(rank_dense_parameters / dense + rank_expert_parameters / expert_dp_ranks, axis=0)
 
 
-@quantity("B", source="counted: gradient read twice (norm, update), master and moments read and written, parameter written")
-def optimizer_moved_B(optimizer, optimizer_elements, gradient_B, master_B, moment_B, parameter_B, optimizer_passes) -> Array:
+@quantity(
+    "B", source="counted: gradient read twice (norm, update), master and moments read and written, parameter written"
+)
+def optimizer_moved_B(
+    optimizer, optimizer_elements, gradient_B, master_B, moment_B, optimizer_writes_B, optimizer_passes
+) -> Array:
     """Bytes that the optimizer step moves on the fullest rank."""
-    moments = {"adamw": 2.0 * moment_B, "adamw-8bit": 0.5 * moment_B, "sgd": 1.0 * moment_B, "muon": 1.0 * moment_B}[optimizer]
-    each = 2.0 * gradient_B + 2.0 * master_B + 2.0 * moments + parameter_B
+    moments = {"adamw": 2.0 * moment_B, "adamw-8bit": 0.5 * moment_B, "sgd": 1.0 * moment_B, "muon": 1.0 * moment_B}[
+        optimizer
+    ]
+    each = 2.0 * gradient_B + 2.0 * master_B + 2.0 * moments + optimizer_writes_B
     return optimizer_elements * each * optimizer_passes
 
 
-@quantity("s", source="Muon: five Newton-Schulz steps of 4 n^2 k + 2 n^3 a matrix (Jordan 2024), matrices spread over the shards")
+@quantity(
+    "s",
+    source="Muon: five Newton-Schulz steps of 4 n^2 k + 2 n^3 a matrix (Jordan 2024), matrices spread over the shards",
+)
 def orthogonalisation_s(optimizer, optimizer_elements, hidden, newton_schulz_steps, half_gemm_FLOPps) -> Array:
     """Newton-Schulz iterations of Muon on the fullest rank; for an h x 4h matrix 4.5 h FLOPs a parameter and step."""
     if optimizer != "muon":
@@ -374,7 +544,9 @@ def orthogonalisation_s(optimizer, optimizer_elements, hidden, newton_schulz_ste
 
 
 @quantity("s", source="counted bytes over memory bandwidth; over the host link where the states are off-loaded")
-def optimizer_s(optimizer_moved_B, memory_Bps, elementwise_share, orthogonalisation_s, offload_optimizer, host_link_Bps) -> Array:
+def optimizer_s(
+    optimizer_moved_B, memory_Bps, elementwise_share, orthogonalisation_s, offload_optimizer, host_link_Bps
+) -> Array:
     """The optimizer step."""
     update = optimizer_moved_B / (memory_Bps * elementwise_share)
     if offload_optimizer:
@@ -386,10 +558,14 @@ def optimizer_s(optimizer_moved_B, memory_Bps, elementwise_share, orthogonalisat
 
 
 @quantity("s", source="bytes over the host link beside a micro-batch's compute")
-def offload_exposed_s(offloaded_B, host_link_Bps, slowest_forward_s, slowest_backward_s, micro_batches) -> Array:
+def offload_exposed_s(
+    rank_compute_forward_s, rank_compute_backward_s, rank_offload_s, slowest_rank, micro_batches
+) -> Array:
     """Activation off-load and return that compute does not hide, whole step."""
-    link = offloaded_B / host_link_Bps
-    return micro_batches * (collectives.exposed_s(link, slowest_forward_s) + collectives.exposed_s(link, slowest_backward_s))
+    waits = collectives.exposed_s(rank_offload_s, rank_compute_forward_s) + collectives.exposed_s(
+        rank_offload_s, rank_compute_backward_s
+    )
+    return micro_batches * _of_rank(waits, slowest_rank)
 
 
 @quantity("s", source="delayed scaling: one small all-reduce of amax values over all ranks")
@@ -401,9 +577,23 @@ def amax_exchange_s(recipe, nic_latency_s, hop_s, accelerator_ranks) -> Array:
 
 
 STEP_PARTS = (
-    "gemm_total_s", "attention_total_s", "elementwise_total_s", "recompute_total_s", "ends_total_s", "host_excess_s",
-    "tp_exposed_s", "cp_exposed_s", "ep_exposed_s", "overlap_slowdown_total_s", "offload_exposed_s", "pp_bubble_s",
-    "pp_exposed_s", "dp_exposed_s", "optimizer_s", "amax_exchange_s", "fixed_step_time_s",
+    "gemm_total_s",
+    "attention_total_s",
+    "elementwise_total_s",
+    "recompute_total_s",
+    "ends_total_s",
+    "host_excess_s",
+    "tp_exposed_s",
+    "cp_exposed_s",
+    "ep_exposed_s",
+    "overlap_slowdown_total_s",
+    "offload_exposed_s",
+    "pp_bubble_s",
+    "pp_exposed_s",
+    "dp_exposed_s",
+    "optimizer_s",
+    "amax_exchange_s",
+    "fixed_step_time_s",
 )
 
 
@@ -414,13 +604,47 @@ def fixed_step_time_s(fixed_step_s) -> Array:
 
 
 @quantity("s", source="sum of parts", parts=STEP_PARTS)
-def ideal_step_s(gemm_total_s, attention_total_s, elementwise_total_s, recompute_total_s, ends_total_s, host_excess_s,
-                 tp_exposed_s, cp_exposed_s, ep_exposed_s, overlap_slowdown_total_s, offload_exposed_s, pp_bubble_s,
-                 pp_exposed_s, dp_exposed_s, optimizer_s, amax_exchange_s, fixed_step_time_s) -> Array:
+def ideal_step_s(
+    gemm_total_s,
+    attention_total_s,
+    elementwise_total_s,
+    recompute_total_s,
+    ends_total_s,
+    host_excess_s,
+    tp_exposed_s,
+    cp_exposed_s,
+    ep_exposed_s,
+    overlap_slowdown_total_s,
+    offload_exposed_s,
+    pp_bubble_s,
+    pp_exposed_s,
+    dp_exposed_s,
+    optimizer_s,
+    amax_exchange_s,
+    fixed_step_time_s,
+) -> Array:
     """The step if every rank ran at the same pace on the newest release of its stack."""
-    return add((gemm_total_s, attention_total_s, elementwise_total_s, recompute_total_s, ends_total_s, host_excess_s,
-                tp_exposed_s, cp_exposed_s, ep_exposed_s, overlap_slowdown_total_s, offload_exposed_s, pp_bubble_s,
-                pp_exposed_s, dp_exposed_s, optimizer_s, amax_exchange_s, fixed_step_time_s))
+    return add(
+        (
+            gemm_total_s,
+            attention_total_s,
+            elementwise_total_s,
+            recompute_total_s,
+            ends_total_s,
+            host_excess_s,
+            tp_exposed_s,
+            cp_exposed_s,
+            ep_exposed_s,
+            overlap_slowdown_total_s,
+            offload_exposed_s,
+            pp_bubble_s,
+            pp_exposed_s,
+            dp_exposed_s,
+            optimizer_s,
+            amax_exchange_s,
+            fixed_step_time_s,
+        )
+    )
 
 
 @quantity("s", source="fitted on successive containers of the same layout")
@@ -436,9 +660,9 @@ def straggler_s(ideal_step_s, straggler_per_doubling, accelerator_ranks, node_ra
 
 
 @quantity("s", source="bytes over storage bandwidth, beside the step")
-def input_exposed_s(step_tokens, token_B, storage_Bps, ideal_step_s) -> Array:
+def input_exposed_s(step_tokens, token_B, storage_Bps, ideal_step_s, ageing_s, straggler_s) -> Array:
     """Reading the step's training data where storage is slower than the step."""
-    return collectives.exposed_s(step_tokens * token_B / storage_Bps, ideal_step_s)
+    return collectives.exposed_s(step_tokens * token_B / storage_Bps, ideal_step_s + ageing_s + straggler_s)
 
 
 @quantity("s", source="sum of parts", parts=(*STEP_PARTS, "ageing_s", "straggler_s", "input_exposed_s"))
@@ -448,6 +672,18 @@ def step_s(ideal_step_s, ageing_s, straggler_s, input_exposed_s) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------------- rates
+
+
+@quantity("1", source="definition")
+def training_steps(training_tokens, step_tokens) -> Array:
+    """Optimizer steps of the whole run; 0 where the spec gives no tokens."""
+    return np.ceil(training_tokens / step_tokens)
+
+
+@quantity("s", source="definition: without interruptions, evaluation or checkpoints")
+def training_s(training_steps, step_s) -> Array:
+    """Time of the whole run if no step is lost."""
+    return training_steps * step_s
 
 
 @quantity("tokens_per_s", source="definition")
@@ -469,8 +705,21 @@ def mfu(model_FLOPps, peak_FLOPps, ranks_per_accelerator) -> Array:
 
 
 @quantity("FLOP", over="kind", source="EQ-08, exact")
-def token_recompute_FLOP(kind_spec, block, software, recompute, recompute_fraction, gemm_out, gemm_in, tp, top_k, hidden,
-                         expert_ffn, gated_matrices, token_attention_FLOP) -> Array:
+def token_recompute_FLOP(
+    kind_spec,
+    block,
+    software,
+    recompute,
+    recompute_fraction,
+    gemm_out,
+    gemm_in,
+    tp,
+    top_k,
+    hidden,
+    expert_ffn,
+    gated_matrices,
+    token_attention_FLOP,
+) -> Array:
     """Forward FLOPs of one token in one layer that the backward pass repeats."""
     rows = [
         2.0 * gemm_out[at] * gemm_in[at] * (1.0 if label in REPLICATED else tp) * again(recompute, software, label)

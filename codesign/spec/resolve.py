@@ -6,7 +6,7 @@ and of which kind it is (spec, measured, fitted, datasheet, assumed), so that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,9 +27,18 @@ BLACKWELL = ("b200", "b300", "gb200", "gb300")
 TPU = ("tpu-v3", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7")
 
 GEMM_CONSTANT = {
-    "a100": "gemm_a100", "a800": "gemm_a100", "h100": "gemm_h100", "h800": "gemm_h100", "h200": "gemm_h100",
-    "gh200": "gemm_h100", "h100-96gb": "gemm_h100_500w", "b200": "gemm_b200", "b300": "gemm_b300",
-    "gb200": "gemm_gb200", "gb300": "gemm_gb300", "tpu-v7": "gemm_tpu_v7",
+    "a100": "gemm_a100",
+    "a800": "gemm_a100",
+    "h100": "gemm_h100",
+    "h800": "gemm_h100",
+    "h200": "gemm_h100",
+    "gh200": "gemm_h100",
+    "h100-96gb": "gemm_h100_500w",
+    "b200": "gemm_b200",
+    "b300": "gemm_b300",
+    "gb200": "gemm_gb200",
+    "gb300": "gemm_gb300",
+    "tpu-v7": "gemm_tpu_v7",
 }
 
 
@@ -60,10 +69,12 @@ class Block:
     gated: bool
     parallel: bool
     rotary: bool
-    qk_norm: bool
+    qk_norm: str  # none | head | full
     norms: int
     query_lora: bool
     shared_experts: bool
+    shared_gate: bool
+    sinks: bool
     capacity: bool  # static expert capacity: tokens above it are dropped
 
 
@@ -118,29 +129,47 @@ def resolve(
     model = spec.model
     recipe, precision = _precision(spec, stack)
     kinds, kinds_of_layers = _kinds(model)
-    recompute = layout.recompute if isinstance(layout.recompute, schema.Recompute) else schema.Recompute(
-        granularity=layout.recompute, modules=("core_attn",) if layout.recompute == "selective" else ())
+    recompute = (
+        layout.recompute
+        if isinstance(layout.recompute, schema.Recompute)
+        else schema.Recompute(
+            granularity=layout.recompute, modules=("core_attn",) if layout.recompute == "selective" else ()
+        )
+    )
     if recompute.granularity == "selective" and not recompute.modules:
         recompute = recompute.model_copy(update={"modules": ("core_attn",)})
     head_cost = model.vocab * model.hidden / max(_layer_matmul(model), 1)
     assert layout.pp is not None and layout.dp is not None and layout.schedule is not None
     stages = stage_layouts.assign(
-        kinds_of_layers, layout.pp, layout.vpp, layout=layout.stages, first=layout.first_stage_layers,
-        last=layout.last_stage_layers, mtp_layers=model.mtp_layers, head_cost_layers=head_cost,
+        kinds_of_layers,
+        layout.pp,
+        layout.vpp,
+        layout=layout.stages,
+        first=layout.first_stage_layers,
+        last=layout.last_stage_layers,
+        mtp_layers=model.mtp_layers,
+        head_cost_layers=head_cost,
         v_shaped=layout.schedule in ("zb-v", "dualpipe-v"),
     )
     block = Block(
-        gated=model.gated_ffn, parallel=model.parallel_block, rotary=model.positions == "rotary",
-        qk_norm=model.qk_norm != "none", norms=model.norms_per_layer,
+        gated=model.gated_ffn,
+        parallel=model.parallel_block,
+        rotary=model.positions == "rotary",
+        qk_norm=model.qk_norm,
+        norms=model.norms_per_layer,
         query_lora=bool(model.mla and model.mla.q_lora),
         shared_experts=bool(model.moe and (model.moe.shared_experts or model.moe.shared_expert_ffn)),
+        shared_gate=bool(model.moe and model.moe.shared_expert_gate),
+        sinks=model.attention_sinks,
         capacity=bool(model.moe and model.moe.capacity_factor is not None),
     )
     optimizer = spec.training.optimizer if isinstance(spec.training.optimizer, str) else spec.training.optimizer.name
     structure = {
         "block": block,
         "pipeline": Pipeline(layout.schedule, layout.pp, layout.vpp, stages),
-        "sharding": Sharding(layout.sharding or "none", bool(layout.reshard_after_forward), layout.prefetch is not False),
+        "sharding": Sharding(
+            layout.sharding or "none", bool(layout.reshard_after_forward), layout.prefetch is not False
+        ),
         "recompute": Recompute(recompute.granularity, frozenset(recompute.modules)),
         "recipe": recipe,
         "software": stack,
@@ -154,23 +183,41 @@ def resolve(
     }
     for kind in kinds.values():
         structure[f"kind_spec[{kind.name}]"] = kind
-    leaves = _leaves(spec, layout, prof, stack, recipe, precision, recompute, constants)
+    read: set[str] = set()
+    leaves = _leaves(spec, layout, prof, stack, recipe, precision, recompute, constants, read)
+    notes += _without_effect(spec, layout, prof, stack, recompute, kinds, read)
     return Problem(
-        tuple(sorted(structure.items(), key=lambda item: item[0])), tuple(kinds), leaves, tuple(notes),
-        spec.model_copy(update={"layout": layout}), prof, stack,
+        tuple(sorted(structure.items(), key=lambda item: item[0])),
+        tuple(kinds),
+        leaves,
+        tuple(notes),
+        spec.model_copy(update={"layout": layout}),
+        prof,
+        stack,
     )
 
 
 def _stack(spec: schema.Spec) -> stacks.Stack:
     software, overlap = spec.software, spec.layout.overlap
     stack = stacks.load(software.stack)
-    given = {
-        "attention_kernel": software.attention_kernel, "moe_dispatcher": software.moe_dispatcher,
-        "compile": software.compile, "launch_blocking": software.launch_blocking,
-        "fused_cross_entropy": software.fused_cross_entropy, "gradient_dtype": software.gradient_dtype,
-        "reduce_dtype": software.gradient_dtype, "host": software.host_layer_s, "released": software.date,
+    given: dict[str, Any] = {
+        "attention_kernel": software.attention_kernel,
+        "moe_dispatcher": software.moe_dispatcher,
+        "compile": software.compile,
+        "launch_blocking": software.launch_blocking,
+        "fused_cross_entropy": software.fused_cross_entropy,
+        "fused_weight_gradient": software.fused_weight_gradient,
+        "low_precision_parameters": software.low_precision_parameters,
+        "gradient_dtype": software.gradient_dtype,
+        "reduce_dtype": software.gradient_dtype,
+        "host": software.host_layer_s,
+        "released": software.date,
     }
     stack = replace(stack, **{k: v for k, v in given.items() if v is not None})
+    if software.compile is not None and software.compile != stacks.load(software.stack).compile:
+        # torch.compile fuses the elementwise operators and launches fewer kernels; without it they run one by one
+        like = stacks.load("torchtitan-compile" if software.compile else "torchtitan-eager")
+        stack = replace(stack, traffic=like.traffic, host=stack.host if software.host_layer_s else like.host)
     return stacks.with_overlap(stack, **overlap.model_dump())
 
 
@@ -181,57 +228,85 @@ def _layout(spec: schema.Spec, prof: profiles.Profile, stack: stacks.Stack, note
     if missing:
         raise SpecError(
             f"the layout is not complete: {', '.join('layout.' + m for m in missing)} missing. A plan needs tp, pp and "
-            "micro_batch (dp may be left out)", field=f"layout.{missing[0]}")
-    assert layout.tp and layout.pp and layout.micro_batch
+            "micro_batch (dp may be left out)",
+            field=f"layout.{missing[0]}",
+        )
+    tp, pp, micro_batch = layout.tp, layout.pp, layout.micro_batch
+    assert tp is not None and pp is not None and micro_batch is not None
     ranks = spec.cluster.accelerators * prof.ranks_per_accelerator
-    inner = layout.tp * layout.pp * layout.cp
+    inner = tp * pp * layout.cp
     if layout.dp is None:
         if ranks % inner:
             raise SpecError(
-                f"{ranks} ranks cannot be divided by tp x pp x cp = {inner}: no dp fits", field="cluster.accelerators")
+                f"{ranks} ranks cannot be divided by tp x pp x cp = {inner}: no dp fits", field="cluster.accelerators"
+            )
         layout = layout.model_copy(update={"dp": ranks // inner})
-        notes.append(f"dp = {layout.dp}, derived from {ranks} ranks / (tp x pp x cp = {inner})")
-    assert layout.dp
-    if inner * layout.dp != ranks:
+        notes.append(f"dp = {ranks // inner}, derived from {ranks} ranks / (tp x pp x cp = {inner})")
+    dp = ranks // inner if layout.dp is None else layout.dp
+    if inner * dp != ranks:
         raise SpecError(
-            f"tp x pp x cp x dp = {layout.tp} x {layout.pp} x {layout.cp} x {layout.dp} = {inner * layout.dp}, but the "
-            f"cluster has {ranks} ranks", field="layout.dp")
+            f"tp x pp x cp x dp = {layout.tp} x {layout.pp} x {layout.cp} x {dp} = {inner * dp}, but the "
+            f"cluster has {ranks} ranks",
+            field="layout.dp",
+        )
     update: dict[str, Any] = {}
     if layout.schedule is None:
-        update["schedule"] = "none" if layout.pp == 1 else "interleaved" if layout.vpp > 1 else "1f1b"
-    elif layout.schedule == "none" and layout.pp > 1:
-        raise SpecError(f"schedule 'none' with pp {layout.pp}: name a pipeline schedule", field="layout.schedule")
-    elif layout.schedule != "none" and layout.pp == 1:
+        update["schedule"] = "none" if pp == 1 else "interleaved" if layout.vpp > 1 else "1f1b"
+    elif layout.schedule == "none" and pp > 1:
+        raise SpecError(f"schedule 'none' with pp {pp}: name a pipeline schedule", field="layout.schedule")
+    elif layout.schedule != "none" and pp == 1:
         update["schedule"] = "none"
         notes.append(f"schedule '{layout.schedule}' has no effect with pp 1")
     if layout.sharding is None:
         update["sharding"] = stack.unknown.sharding
         notes.append(f"sharding = {stack.unknown.sharding}, the default of {stack.name}")
+    sharding = update.get("sharding") or layout.sharding
+    if layout.sharding_group is not None and sharding != "hsdp":
+        raise SpecError(
+            f"layout.sharding_group is the shard group of hsdp; {sharding} shards over all of dp x cp",
+            field="layout.sharding_group",
+        )
+    if sharding == "hsdp" and layout.sharding_group is None:
+        raise SpecError(
+            "sharding hsdp needs layout.sharding_group, the ranks of one shard group", field="layout.sharding"
+        )
+    if layout.sharding_group is not None and (dp * layout.cp) % layout.sharding_group:
+        raise SpecError(
+            f"layout.sharding_group {layout.sharding_group} does not divide dp x cp = {dp * layout.cp}",
+            field="layout.sharding_group",
+        )
     if layout.sequence_parallel is None:
-        update["sequence_parallel"] = stack.sequence_parallel and layout.tp > 1
+        update["sequence_parallel"] = stack.sequence_parallel and tp > 1
     if layout.etp is None:
         update["etp"] = 1
     if layout.reshard_after_forward is None:
-        update["reshard_after_forward"] = (update.get("sharding") or layout.sharding) in ("zero3", "hsdp") and layout.pp == 1
+        update["reshard_after_forward"] = (update.get("sharding") or layout.sharding) in (
+            "zero3",
+            "hsdp",
+        ) and layout.pp == 1
     layers = spec.model.layers
-    if layout.stages is None and layout.pp * layout.vpp > layers + 2:
+    if layout.stages is None and pp * layout.vpp > layers + 2:
         raise SpecError(
-            f"pp x vpp = {layout.pp * layout.vpp} stages for {layers} layers: at most one stage a layer, plus one each "
-            "for embedding and head", field="layout.vpp" if layout.vpp > 1 else "layout.pp")
+            f"pp x vpp = {pp * layout.vpp} stages for {layers} layers: at most one stage a layer, plus one each "
+            "for embedding and head",
+            field="layout.vpp" if layout.vpp > 1 else "layout.pp",
+        )
     if spec.model.moe:
         if layout.ep > spec.model.moe.experts:
             raise SpecError(f"ep {layout.ep} exceeds the {spec.model.moe.experts} experts", field="layout.ep")
-        mesh = layout.tp * layout.cp * layout.dp
+        mesh = tp * layout.cp * dp
         etp = layout.etp or 1
         if mesh % (layout.ep * etp):
             raise SpecError(
                 f"ep x etp = {layout.ep * etp} does not divide the tp x cp x dp = {mesh} ranks of a pipeline stage",
-                field="layout.ep")
-    batch = layout.dp * layout.micro_batch
+                field="layout.ep",
+            )
+    batch = dp * micro_batch
     if spec.training.global_batch_sequences % batch > 1e-9:
         raise SpecError(
             f"global batch {spec.training.global_batch_sequences} is not a multiple of dp x micro_batch = {batch:g}",
-            field="training.global_batch_sequences")
+            field="training.global_batch_sequences",
+        )
     return layout.model_copy(update=update)
 
 
@@ -243,8 +318,8 @@ def _precision(spec: schema.Spec, stack: stacks.Stack) -> tuple[stacks.Recipe, s
     full = precision.matmul == "fp32"
     filled = schema.PrecisionSpec(
         matmul=precision.matmul,
-        gradients=precision.gradients or ("fp32" if full else stack.gradient_dtype),  # type: ignore[arg-type]
-        parameters=precision.parameters or ("fp32" if full else half),  # type: ignore[arg-type]
+        gradients=precision.gradients or ("fp32" if full else stack.gradient_dtype),
+        parameters=precision.parameters or ("fp32" if full else half),
         master=precision.master or ("none" if full or stack.name == "maxtext" else "fp32"),
         moments=precision.moments or "fp32",
     )
@@ -265,7 +340,9 @@ def _layer_matmul(model: schema.Model) -> float:
     mats = 3 if model.gated_ffn else 2
     if model.moe:
         return attention + mats * model.hidden * (
-            model.moe.expert_ffn * model.moe.top_k + (model.moe.shared_expert_ffn or model.moe.shared_experts * model.moe.expert_ffn))
+            model.moe.expert_ffn * model.moe.top_k
+            + (model.moe.shared_expert_ffn or model.moe.shared_experts * model.moe.expert_ffn)
+        )
     return attention + mats * model.hidden * (model.ffn or 0)
 
 
@@ -286,12 +363,19 @@ def _kinds(model: schema.Model) -> tuple[dict[str, Kind], list[str]]:
 
 
 def _leaves(
-    spec: schema.Spec, layout: schema.Layout, prof: profiles.Profile, stack: stacks.Stack, recipe: stacks.Recipe,
-    precision: schema.PrecisionSpec, recompute: schema.Recompute, constants: Mapping[str, float] | None,
+    spec: schema.Spec,
+    layout: schema.Layout,
+    prof: profiles.Profile,
+    stack: stacks.Stack,
+    recipe: stacks.Recipe,
+    precision: schema.PrecisionSpec,
+    recompute: schema.Recompute,
+    constants: Mapping[str, float] | None,
+    read: set[str],
 ) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     fitted = stacks.constants()
-    data = prof.per_rank().data()
+    data = _Reads(prof.per_rank().data(), read)
 
     def put(name: str, value: float, kind: str, source: str) -> None:
         leaves[name] = Leaf(float(value), kind, source)
@@ -318,35 +402,98 @@ def _leaves(
     of_spec("model", hidden=model.hidden, heads=model.heads, vocab=model.vocab, ffn=model.ffn or 0, layers=model.layers)
     if model.mla:
         mla = model.mla
-        of_spec("model.mla", q_lora=mla.q_lora or 0, kv_lora=mla.kv_lora, rope_dim=mla.qk_rope_head_dim,
-                qk_dim=mla.qk_nope_head_dim + mla.qk_rope_head_dim, v_dim=mla.v_head_dim, nope_dim=mla.qk_nope_head_dim,
-                kv_heads=model.heads)
+        of_spec(
+            "model.mla",
+            q_lora=mla.q_lora or 0,
+            kv_lora=mla.kv_lora,
+            rope_dim=mla.qk_rope_head_dim,
+            qk_dim=mla.qk_nope_head_dim + mla.qk_rope_head_dim,
+            v_dim=mla.v_head_dim,
+            nope_dim=mla.qk_nope_head_dim,
+            kv_heads=model.heads,
+        )
     else:
-        of_spec("model", q_lora=0, kv_lora=0, rope_dim=0, qk_dim=head_dim, v_dim=head_dim, nope_dim=head_dim, kv_heads=kv_heads)
+        of_spec(
+            "model",
+            q_lora=0,
+            kv_lora=0,
+            rope_dim=0,
+            qk_dim=head_dim,
+            v_dim=head_dim,
+            nope_dim=head_dim,
+            kv_heads=kv_heads,
+        )
     moe = model.moe
-    of_spec("model.moe", experts=moe.experts if moe else 1, top_k=moe.top_k if moe else 1,
-            expert_ffn=moe.expert_ffn if moe else 0,
-            shared_ffn=(moe.shared_expert_ffn or moe.shared_experts * moe.expert_ffn) if moe else 0,
-            imbalance=moe.imbalance if moe else 1.0,
-            capacity_factor=(moe.capacity_factor or 1.0) if moe else 1.0)
-    of_spec("model", window=model.sliding_window.window if model.sliding_window else 0, mtp_layers=model.mtp_layers,
-            bias_width=0.0, learned_positions=model.max_positions or 0 if model.positions == "learned" else 0)
-    of_spec("model.biases", **{
-        "qkv_bias": float(model.biases.qkv), "out_bias": float(model.biases.attn_out), "mlp_bias": float(model.biases.mlp),
-        "expert_bias": float(model.biases.experts), "router_bias": float(model.biases.router)})
-    of_spec("model.norm", norm_vectors={"rmsnorm": 1, "layernorm": 2, "layernorm-nobias": 1, "nonparametric": 0}[model.norm])
+    of_spec(
+        "model.moe",
+        experts=moe.experts if moe else 1,
+        top_k=moe.top_k if moe else 1,
+        expert_ffn=moe.expert_ffn if moe else 0,
+        shared_ffn=(moe.shared_expert_ffn or moe.shared_experts * moe.expert_ffn) if moe else 0,
+        imbalance=moe.imbalance if moe else 1.0,
+        capacity_factor=(moe.capacity_factor or 1.0) if moe else 1.0,
+    )
+    of_spec(
+        "model",
+        window=model.sliding_window.window if model.sliding_window else 0,
+        mtp_layers=model.mtp_layers,
+        learned_positions=model.max_positions or 0 if model.positions == "learned" else 0,
+    )
+    of_spec(
+        "model.biases",
+        qkv_bias=float(model.biases.qkv),
+        out_bias=float(model.biases.attn_out),
+        mlp_bias=float(model.biases.mlp),
+        expert_bias=float(model.biases.experts),
+        router_bias=float(model.biases.router),
+        head_bias=float(model.biases.head),
+        score_bias=float(bool(model.moe and model.moe.router_score_bias)),
+        final_norm=float(model.final_norm),
+        embedding_norm=float(model.embedding_norm),
+    )
+    of_spec(
+        "model.norm", norm_vectors={"rmsnorm": 1, "layernorm": 2, "layernorm-nobias": 1, "nonparametric": 0}[model.norm]
+    )
     packing = training.packing
-    of_spec("training", sequence_tokens=training.sequence_length, global_batch=training.global_batch_sequences,
-            document_tokens=packing.mean_document_tokens if packing else 0.0,
-            length_dispersion=packing.length_dispersion if packing else 1.0)
+    of_spec(
+        "training",
+        sequence_tokens=training.sequence_length,
+        global_batch=training.global_batch_sequences,
+        document_tokens=packing.mean_document_tokens if packing else 0.0,
+        length_dispersion=packing.length_dispersion if packing else 1.0,
+    )
     assert layout.tp and layout.dp and layout.micro_batch and layout.etp
     group = layout.sharding_group or layout.dp * layout.cp
-    of_spec("layout", tp=layout.tp, cp=layout.cp, dp=layout.dp, ep=layout.ep, etp=layout.etp,
-            micro_batch=layout.micro_batch, shard_ranks=group, recompute_fraction=recompute.fraction,
-            offloaded_share=layout.offload.activations, groups_per_token=layout.expert_groups_per_token or 0)
-    put("parameter_B", DTYPE_B[precision.parameters or "bf16"], "spec", "training.precision.parameters")
+    training_parameters = None if isinstance(training.precision, str) else training.precision.parameters
+    of_spec(
+        "layout",
+        tp=layout.tp,
+        cp=layout.cp,
+        dp=layout.dp,
+        ep=layout.ep,
+        etp=layout.etp,
+        micro_batch=layout.micro_batch,
+        shard_ranks=group,
+        recompute_fraction=recompute.fraction,
+        offloaded_share=layout.offload.activations,
+        groups_per_token=layout.expert_groups_per_token or 0,
+    )
+    narrow = stack.low_precision_parameters and recipe.operand_B < 2.0 and training_parameters is None
+    put(
+        "parameter_B",
+        0.0 if narrow else DTYPE_B[precision.parameters or "bf16"],
+        "spec",
+        f"stack {stack.name}: the {recipe.name} copies are the parameters"
+        if narrow
+        else "training.precision.parameters",
+    )
     put("gradient_B", DTYPE_B[precision.gradients or "fp32"], "spec", "training.precision.gradients")
-    put("reduce_B", DTYPE_B[stack.reduce_dtype if precision.gradients != "bf16" else "bf16"], "spec", f"stack {stack.name}")
+    put(
+        "reduce_B",
+        DTYPE_B[stack.reduce_dtype if precision.gradients != "bf16" else "bf16"],
+        "spec",
+        f"stack {stack.name}",
+    )
     put("master_B", DTYPE_B[precision.master or "fp32"], "spec", "training.precision.master")
     put("moment_B", DTYPE_B[precision.moments or "fp32"], "spec", "training.precision.moments")
     put("activation_B", 4.0 if recipe.name == "fp32" else 2.0, "spec", "training.precision")
@@ -358,10 +505,25 @@ def _leaves(
     put("cast_weight_B", recipe.cast_weight_B, "assumed", f"counted: {recipe.source}")
     put("weight_copy_B", recipe.weight_copy_B, "assumed", f"counted: {recipe.source}")
     put("saved_operand_B", recipe.saved_activation_B, "assumed", f"counted: {recipe.source}")
-    put("gather_B", min(DTYPE_B[precision.parameters or "bf16"], 2.0) if recipe.name != "fp32" else 4.0, "spec",
-        "parameters travel in the compute dtype")
-    put("dispatch_B", 1.5 if stack.name == "deepseek-hai" else 2.0, "assumed",
-        "16 bits both ways; DeepSeek sends fp8 and gets 16 bits back (EQ-16)")
+    wide_B = 4.0 if recipe.name == "fp32" else min(DTYPE_B[precision.parameters or "bf16"], 2.0)
+    put(
+        "gather_B",
+        min(max(recipe.operand_B, 1.0), 2.0) if narrow else wide_B,
+        "spec",
+        "parameters travel in the compute dtype",
+    )
+    put(
+        "optimizer_writes_B",
+        max(leaves["parameter_B"].value, leaves["gather_B"].value),
+        "spec",
+        "dtype of the parameters",
+    )
+    put(
+        "dispatch_B",
+        1.5 if stack.name == "deepseek-hai" else 2.0,
+        "assumed",
+        "16 bits both ways; DeepSeek sends fp8 and gets 16 bits back (EQ-16)",
+    )
     put("storage_Bps", spec.input.storage_Bps if spec.input else 1e30, "spec", "input.storage_Bps")
     put("token_B", spec.input.bytes_per_token if spec.input else 0.0, "spec", "input.bytes_per_token")
 
@@ -373,7 +535,9 @@ def _leaves(
         if alternatives.get(recipe.peak) not in peaks:
             raise SpecError(
                 f"{prof.name} has no {recipe.peak} matrix rate, which precision {recipe.name} needs; it has "
-                f"{', '.join(sorted(peaks))}", field="training.precision")
+                f"{', '.join(sorted(peaks))}",
+                field="training.precision",
+            )
         recipe_peak = alternatives[recipe.peak]
     else:
         recipe_peak = recipe.peak
@@ -384,13 +548,17 @@ def _leaves(
     of_profile("memory_B", "accelerator.memory_B")
     gemm = "kernels.gemm.bf16"
     constant = GEMM_CONSTANT.get(family)
-    if constant:
+    given = f"{gemm}.efficiency" in spec.cluster.override
+    if constant and not given:
         of_constant("gemm_share", constant)
     else:
         of_profile("gemm_share", f"{gemm}.efficiency")
     _low_precision(put, of_constant, data, family, recipe)
     for name in ("k0", "wave_loss", "memory_efficiency", "launch_s"):
-        of_profile({"k0": "k_ramp", "launch_s": "gemm_launch_s", "memory_efficiency": "gemm_memory_share"}.get(name, name), f"{gemm}.{name}")
+        of_profile(
+            {"k0": "k_ramp", "launch_s": "gemm_launch_s", "memory_efficiency": "gemm_memory_share"}.get(name, name),
+            f"{gemm}.{name}",
+        )
     sms = data.get("accelerator.sms")
     if sms is None or sms.value is None:
         put("sms", 1.0, "assumed", "no count of multiprocessors published: no wave quantisation")
@@ -421,7 +589,8 @@ def _leaves(
     put("nccl_B", 1.5 * 2.0**30, "measured", "EQ-17: ml-engineering, 1.5 GiB at the first collective")
     put("context_B", 0.55 * 2.0**30, "measured", "EQ-17: ml-engineering, 0.55 GiB")
     put("workspace_B", 0.10 * 2.0**30, "assumed", "cuBLAS and attention workspaces")
-    put("fragmentation", 0.05, "assumed", "EQ-17: 5 to 10 % without expandable segments")
+    put("fragmentation", 0.08, "assumed", "EQ-17: 5 to 10 % without expandable segments")
+    put("training_tokens", training.tokens or 0.0, "spec", "training.tokens")
     put("accelerators", spec.cluster.accelerators, "spec", "cluster.accelerators")
     put("ranks_per_accelerator", prof.ranks_per_accelerator, "datasheet", prof.name)
     put("host_link_Bps", *_datum(data, "host_link_Bps", 25e9))
@@ -434,13 +603,24 @@ def _leaves(
     if ranks <= domain:
         put("scale_up_ranks", ranks, "spec", "cluster.accelerators: the whole job sits in one scale-up domain")
     elif whole < domain and ranks % domain:
-        put("scale_up_ranks", whole, "assumed",
-            f"jobs take {whole:g} of the {domain:g} ranks of a scale-up domain, so that groups do not straddle it")
+        put(
+            "scale_up_ranks",
+            whole,
+            "assumed",
+            f"jobs take {whole:g} of the {domain:g} ranks of a scale-up domain, so that groups do not straddle it",
+        )
     torus = prof.scale_up.topology == "torus" and prof.scale_up.p2p_Bps is not None
-    axes = round(prof.scale_up.link_Bps.value / prof.scale_up.p2p_Bps.value / 2) if torus and prof.scale_up.p2p_Bps else 1
+    axes = (
+        round(prof.scale_up.link_Bps.value / prof.scale_up.p2p_Bps.value / 2) if torus and prof.scale_up.p2p_Bps else 1
+    )
     put("torus_axes", axes, "datasheet", f"{prof.name}: links of a chip over two a torus axis" if torus else "no torus")
     of_profile("link_Bps", "scale_up.link_Bps")
-    for operation, short in (("all_gather", "gather"), ("all_reduce", "reduce"), ("all_to_all", "exchange"), ("p2p", "p2p")):
+    for operation, short in (
+        ("all_gather", "gather"),
+        ("all_reduce", "reduce"),
+        ("all_to_all", "exchange"),
+        ("p2p", "p2p"),
+    ):
         for field, name in (("latency_s", "latency_s"), ("bandwidth_fraction", "share"), ("half_B", "half_B")):
             key = f"scale_up.collectives.{operation}.{field}"
             of_profile(f"up_{short}_{name}", key)
@@ -466,6 +646,100 @@ def _datum(data: Mapping[str, Any], key: str, default: float) -> tuple[float, st
     return float(datum.value), datum.kind, f"{key} ({datum.source})"
 
 
+class _Reads(Mapping[str, Any]):
+    """A profile's data that remembers what was asked for, so that an override without effect can be named."""
+
+    def __init__(self, data: Mapping[str, Any], read: set[str]) -> None:
+        self.data, self.read = data, read
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return self.data.get(key, default)
+
+
+def _without_effect(
+    spec: schema.Spec,
+    layout: schema.Layout,
+    prof: profiles.Profile,
+    stack: stacks.Stack,
+    recompute: schema.Recompute,
+    kinds: Mapping[str, Kind],
+    read: set[str],
+) -> list[str]:
+    """What the spec says that changes nothing in this plan, one note each. Nothing is ignored in silence."""
+    model, software, overlap = spec.model, spec.software, spec.layout.overlap
+    dense = not all(kind.moe for kind in kinds.values())
+    fully = layout.sharding in ("zero3", "hsdp")
+    said: list[tuple[bool, str, str]] = [
+        (model.moe is None and model.biases.router, "model.biases.router", "the model has no router"),
+        (model.moe is None and model.biases.experts, "model.biases.experts", "the model has no experts"),
+        (model.mla is not None and model.kv_heads is not None, "model.kv_heads", "MLA has one latent for all heads"),
+        (model.mla is not None and model.head_dim is not None, "model.head_dim", "MLA states its own head sizes"),
+        (
+            model.max_positions is not None and model.positions != "learned",
+            "model.max_positions",
+            f"{model.positions} positions have no table",
+        ),
+        (
+            model.tied_embeddings and layout.pp != 1,
+            "model.tied_embeddings",
+            "embedding and head are on different stages, each with a copy",
+        ),
+        (
+            overlap.tp is not None and (layout.tp == 1 or not dense or not (layout.sequence_parallel or stack.xla)),
+            "layout.overlap.tp",
+            "only sequence-parallel collectives of dense layers can be cut into pieces",
+        ),
+        (
+            overlap.cp is not None and layout.cp_style in ("all-gather", "all-to-all"),
+            "layout.overlap.cp",
+            f"{layout.cp_style} is exposed as a whole",
+        ),
+        (
+            overlap.dp_gradients is not None and (fully or not stack.bucketed),
+            "layout.overlap.dp_gradients",
+            "fully sharded gradients follow dp_parameters" if fully else f"{stack.name} has no gradient buckets",
+        ),
+        (
+            overlap.pp is not None and layout.schedule in ("none", "1f1b", "gpipe"),
+            "layout.overlap.pp",
+            f"schedule {layout.schedule} passes activations on before it goes on",
+        ),
+        (
+            layout.expert_groups_per_token is not None and stack.moe_dispatcher not in ("deepep", "hybridep", "fused"),
+            "layout.expert_groups_per_token",
+            f"dispatcher {stack.moe_dispatcher} sends every copy by itself",
+        ),
+        (software.date is not None and not stack.ages, "software.date", f"{stack.name} has no measured ageing"),
+        (
+            not dense and bool({"mlp", "mlp_act"} & set(recompute.modules)),
+            "layout.recompute.modules",
+            "the model has no dense FFN to recompute",
+        ),
+        (
+            not any(kind.moe for kind in kinds.values())
+            and bool({"moe", "moe_router", "moe_preprocess"} & set(layout.cuda_graphs or ())),
+            "layout.cuda_graphs",
+            "the model has no MoE layer to capture",
+        ),
+    ]
+    notes = [f"{field} has no effect here: {why}" for condition, field, why in said if condition]
+    for key in spec.cluster.override:
+        if key not in read:
+            notes.append(f"cluster.override {key} has no effect in this plan: no quantity reads it")
+    return notes
+
+
 def _age(stack: stacks.Stack) -> float:
     """Years by which the release is older than November 2025; later releases are negative, at most half a year."""
     year, _, month = stack.released.partition("-")
@@ -478,7 +752,10 @@ def _low_precision(put: Any, of_constant: Any, data: Mapping[str, Any], family: 
     if recipe.operand_B >= 2.0:
         put("recipe_share", 1.0, "assumed", f"{recipe.name} runs at the bf16 share of its peak")
         return
-    if recipe.name == "nvfp4":
+    own = data.get(f"kernels.gemm.{recipe.kernel}.efficiency")
+    if own is not None and own.source == "spec override":
+        put("recipe_share", own.value / data["kernels.gemm.bf16.efficiency"].value, own.kind, own.source)
+    elif recipe.name == "nvfp4":
         of_constant("recipe_share", "nvfp4_blackwell")
     elif recipe.name == "fp8-rowwise" and family in HOPPER:
         of_constant("recipe_share", "fp8_rowwise_hopper")
@@ -497,10 +774,22 @@ def _low_precision(put: Any, of_constant: Any, data: Mapping[str, Any], family: 
 
 
 def _attention(
-    put: Any, of_constant: Any, of_profile: Any, data: Mapping[str, Any], family: str, stack: stacks.Stack,
-    model: schema.Model, fitted: Mapping[str, stacks.Constant], constants: Mapping[str, float] | None, leaves: dict[str, Leaf],
+    put: Any,
+    of_constant: Any,
+    of_profile: Any,
+    data: Mapping[str, Any],
+    family: str,
+    stack: stacks.Stack,
+    model: schema.Model,
+    fitted: Mapping[str, stacks.Constant],
+    constants: Mapping[str, float] | None,
+    leaves: dict[str, Leaf],
 ) -> None:
-    head = model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim if model.mla else model.head_dim or model.hidden // model.heads
+    head = (
+        model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim
+        if model.mla
+        else model.head_dim or model.hidden // model.heads
+    )
     prefix = "kernels.attention.by_head_dim."
     sizes = sorted({int(key.removeprefix(prefix).split(".")[0]) for key in data if key.startswith(prefix)})
     size = min(sizes, key=lambda s: (abs(s - head), s))
@@ -509,7 +798,11 @@ def _attention(
     of_profile("attention_ramp_tokens", f"{base}.s0")
     of_profile("attention_launch_s", f"{base}.launch_s")
     of_constant("attention_share", "attention_share")
-    of_constant("attention_backward_ratio", "attention_backward_ratio")
+    ratio = data.get("kernels.attention.backward_ratio")
+    if ratio is not None and ratio.source == "spec override":
+        of_profile("attention_backward_ratio", "kernels.attention.backward_ratio")
+    else:
+        of_constant("attention_backward_ratio", "attention_backward_ratio")
     kernel = stack.attention_kernel
     modern = family in HOPPER or family in BLACKWELL
     put("attention_kernel_share", 1.0, "measured", f"kernel {kernel}: the one measured on this accelerator")

@@ -288,12 +288,14 @@ class Software(Section):
     """A named stack, and any of its settings set one by one."""
 
     stack: str
-    date: str | None = None  # YYYY-MM of the release; default: the stack's
-    attention_kernel: str | None = None
+    date: Annotated[str, Field(pattern=r"^\d{4}(-\d{2})?$")] | None = None  # YYYY-MM of the release; default: the stack's
+    attention_kernel: Literal["unfused", "fa1", "fa2", "fa3", "cudnn", "xla"] | None = None
     moe_dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "fused"] | None = None
     compile: Flag | None = None
     launch_blocking: Flag | None = None
     fused_cross_entropy: Flag | None = None
+    fused_weight_gradient: Flag | None = None
+    low_precision_parameters: Flag | None = None
     gradient_dtype: DType | None = None
     host_layer_s: Seconds | None = None
 

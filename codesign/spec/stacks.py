@@ -59,6 +59,8 @@ class Stack:
     moe_dispatcher: str = "alltoall"
     bucketed: bool = True
     fused_cross_entropy: bool = False
+    fused_weight_gradient: bool = False  # weight gradients are accumulated inside the product
+    low_precision_parameters: bool = False  # fp8 parameters replace the 16-bit copy, and travel as such
     compile: bool = False
     xla: bool = False
     launch_blocking: bool = False

@@ -28,7 +28,7 @@ layout:
   # dp: 128                       # data parallel; left out: accelerators / (tp * pp * cp)
   micro_batch: 1                  # sequences
   schedule: interleaved           # none gpipe 1f1b interleaved zb-h1 zb-h2 zb-v dualpipe dualpipe-v
-  sharding: zero1                 # none zero1 zero2 zero3 (FSDP) hsdp
+  sharding: zero2                 # none zero1 zero2 zero3 (FSDP) hsdp
   sequence_parallel: true
   recompute: none                 # none selective full, or {granularity: selective, modules: [core_attn]}
 
@@ -38,5 +38,5 @@ cluster:
   # override:                     # any number of the profile, in place of its own
   #   scale_out.nic_Bps: 400 Gb/s
 
-software: megatron-core           # a named stack, or {stack: megatron-core, ...} with settings of your own
+software: meta-llama3           # a named stack, or {stack: megatron-core, ...} with settings of your own
 """

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import codesign.quantities  # registers the quantities
 from codesign import errors, graph, units
 from codesign.quantities import communication, constraints, memory
-from codesign.quantities import step as steps
 from codesign.spec import load as loader
 from codesign.spec import resolve, schema
 
@@ -31,12 +29,33 @@ SCHEMA_VERSION = 1
 
 STEP_TARGETS = ("step_s",)
 TARGETS = (
-    "step_s", "job_tokens_per_s", "model_FLOPps", "mfu", "hfu", "peak_B", "reserved_B", "allocated_B", "feasible",
-    *constraints.CONSTRAINTS, "tp_sent_B", "cp_sent_B", "ep_sent_B", "dp_gradient_sent_B", "dp_parameter_sent_B", "pp_sent_B",
+    "step_s",
+    "training_steps",
+    "training_s",
+    "job_tokens_per_s",
+    "model_FLOPps",
+    "mfu",
+    "hfu",
+    "peak_B",
+    "device_B",
+    "reserved_B",
+    "allocated_B",
+    "feasible",
+    *constraints.CONSTRAINTS,
+    "tp_sent_B",
+    "cp_sent_B",
+    "ep_sent_B",
+    "dp_gradient_sent_B",
+    "dp_parameter_sent_B",
+    "pp_sent_B",
 )
 TRAFFIC = {
-    "tensor parallel": "tp_sent_B", "context parallel": "cp_sent_B", "expert parallel": "ep_sent_B",
-    "gradients": "dp_gradient_sent_B", "parameters": "dp_parameter_sent_B", "pipeline": "pp_sent_B",
+    "tensor parallel": "tp_sent_B",
+    "context parallel": "cp_sent_B",
+    "expert parallel": "ep_sent_B",
+    "gradients": "dp_gradient_sent_B",
+    "parameters": "dp_parameter_sent_B",
+    "pipeline": "pp_sent_B",
 }
 
 # Inputs of the elasticities: a name, and the leaves that move together. Rates first, then fixed durations: over all of
@@ -52,7 +71,9 @@ RATES: dict[str, tuple[str, ...]] = {
 DURATIONS: dict[str, tuple[str, ...]] = {
     "host launch time": ("host_layer_s", "host_moe_s"),
     "kernel start-up": ("gemm_launch_s", "elementwise_launch_s", "attention_launch_s"),
-    "scale-up latency": tuple(f"{where}_{op}_latency_s" for where in ("up", "pair") for op in ("gather", "reduce", "exchange", "p2p")),
+    "scale-up latency": tuple(
+        f"{where}_{op}_latency_s" for where in ("up", "pair") for op in ("gather", "reduce", "exchange", "p2p")
+    ),
     "scale-out latency": ("nic_latency_s", "hop_s"),
     "fixed work of a step": ("fixed_step_s",),
 }
@@ -66,8 +87,9 @@ def leaf_values(problems: Sequence[resolve.Problem], ndim: int = 1) -> dict[str,
     """
     first = problems[0]
     values: dict[str, Any] = dict(first.structure)
+    shape = (1,) * (ndim - 1) + (len(problems),)
     for name in first.leaves:
-        values[name] = np.array([p.leaves[name].value for p in problems])
+        values[name] = np.array([p.leaves[name].value for p in problems]).reshape(shape)
     values.update(stage_leaves(first.structural()["pipeline"], first.kinds, ndim))
     return values
 
@@ -227,12 +249,22 @@ class Plan:
         terms = (*memory.ALLOCATED, "allocator_memory_B", "communication_memory_B", "context_memory_B")
         table = {
             name: np.broadcast_to(np.reshape(self.values[(name, None)], (-1,)), (pp,))
-            for name in (*terms, "rank_allocated_B", "rank_reserved_B", "rank_device_B", "in_flight_micro_batches")
+            for name in (
+                *terms,
+                "rank_allocated_B",
+                "rank_reserved_B",
+                "rank_needed_B",
+                "rank_device_B",
+                "in_flight_micro_batches",
+            )
         }
         return [
             {
-                "rank": rank, "allocated_B": float(table["rank_allocated_B"][rank]),
-                "reserved_B": float(table["rank_reserved_B"][rank]), "device_B": float(table["rank_device_B"][rank]),
+                "rank": rank,
+                "allocated_B": float(table["rank_allocated_B"][rank]),
+                "reserved_B": float(table["rank_reserved_B"][rank]),
+                "needed_B": float(table["rank_needed_B"][rank]),
+                "device_B": float(table["rank_device_B"][rank]),
                 "in_flight_micro_batches": float(table["in_flight_micro_batches"][rank]),
                 "terms_B": {name: float(table[name][rank]) for name in terms},
             }
@@ -250,11 +282,18 @@ class Plan:
             for level, level_B, rate in zip(communication.LEVELS, sent, rates, strict=True):
                 if level_B:
                     mean = float(level_B) / self.step_s
-                    rows.append({
-                        "class": name, "level": level, "sent_B_per_rank": float(level_B), "total_B": float(level_B) * ranks,
-                        "link_s": float(level_B) / rate, "mean_Bps": mean, "utilisation": mean / rate,
-                        "headroom_Bps": rate - mean,
-                    })
+                    rows.append(
+                        {
+                            "class": name,
+                            "level": level,
+                            "sent_B_per_rank": float(level_B),
+                            "total_B": float(level_B) * ranks,
+                            "link_s": float(level_B) / rate,
+                            "mean_Bps": mean,
+                            "utilisation": mean / rate,
+                            "headroom_Bps": rate - mean,
+                        }
+                    )
         return rows
 
     # -- explanation
@@ -265,9 +304,17 @@ class Plan:
         if not isinstance(key, tuple):
             leaf = self.problem.leaves.get(key)
             unit = units.suffix(key.split("[")[0])
-            return graph.Explanation(key, None, unit, self.values[key], "", leaf.source if leaf else "layout", (), "leaf")
+            return graph.Explanation(
+                key, None, unit, self.values[key], "", leaf.source if leaf else "layout", (), "leaf"
+            )
         return graph.explain(
-            self.program, self.values, key, leaf_source=self._leaf_source, depth=depth, overridden=frozenset(self.overrides))
+            self.program,
+            self.values,
+            key,
+            leaf_source=self._leaf_source,
+            depth=depth,
+            overridden=frozenset(self.overrides),
+        )
 
     def _leaf_source(self, name: str) -> str:
         leaf = self.problem.leaves.get(name)
@@ -286,11 +333,15 @@ class Plan:
             "name": self.problem.spec.name or self.problem.spec.model.name,
             "layout": {
                 **layout.model_dump(mode="json", exclude={"recompute", "offload", "overlap", "order"}),
-                "recompute": self._recompute(), "order": list(layout.order),
+                "recompute": self._recompute(),
+                "order": list(layout.order),
                 "layers_by_rank": [sum(self._counts(rank).values()) for rank in range(layout.pp or 1)],
             },
             "step": {
-                "step_s": self.step_s, "lo_s": step.low, "hi_s": step.high, "interval_cell": step.cell,
+                "step_s": self.step_s,
+                "lo_s": step.low,
+                "hi_s": step.high,
+                "interval_cell": step.cell,
                 "tokens_per_s": self.value("job_tokens_per_s"),
                 "tokens_per_s_per_accelerator": self.value("job_tokens_per_s") / self.problem.spec.cluster.accelerators,
                 "model_FLOPps_per_accelerator": self.value("model_FLOPps"),
@@ -301,13 +352,25 @@ class Plan:
                 "parts": self.parts,
             },
             "memory": {
-                "peak_B": self.value("peak_B"), "lo_B": room.low, "hi_B": room.high, "interval_cell": room.cell,
-                "allocated_B": self.value("allocated_B"), "reserved_B": self.value("reserved_B"),
-                "capacity_B": self.value("memory_B"), "tags": dict(memory.TAGS), "stages": self.stages,
+                "peak_B": self.value("peak_B"),
+                "lo_B": room.low,
+                "hi_B": room.high,
+                "interval_cell": room.cell,
+                "allocated_B": self.value("allocated_B"),
+                "reserved_B": self.value("reserved_B"),
+                "device_B": self.value("device_B"),
+                "capacity_B": self.value("memory_B"),
+                "tags": dict(memory.TAGS),
+                "stages": self.stages,
             },
             "traffic": self.traffic,
             "elasticities": dict(self.elasticities),
             "footing": {"weakest": weakest, "leaves": counts},
+            "run": {
+                "tokens": self.value("training_tokens") or None,
+                "steps": self.value("training_steps") or None,
+                "uninterrupted_s": self.value("training_s") or None,
+            },
             "verdict": {"feasible": self.feasible, "violations": list(self.violations)},
             "notes": [*self.read_as, *self.problem.notes],
             "overrides": {name: float(np.ravel(value)[0]) for name, value in self.overrides.items()},
@@ -315,8 +378,11 @@ class Plan:
 
     def _recompute(self) -> dict[str, Any]:
         recompute = self.problem.structural()["recompute"]
-        return {"granularity": recompute.granularity, "modules": sorted(recompute.modules),
-                "fraction": self.value("recompute_fraction")}
+        return {
+            "granularity": recompute.granularity,
+            "modules": sorted(recompute.modules),
+            "fraction": self.value("recompute_fraction"),
+        }
 
     def _counts(self, rank: int) -> Mapping[str, int]:
         return self.problem.structural()["pipeline"].stages.counts(rank)
@@ -348,8 +414,15 @@ def plan(
         if name not in graph.REGISTRY:
             raise errors.SpecError(f"no quantity {name!r} to override.{_near(name, list(graph.REGISTRY))}", field=name)
     values, elasticities, program = _evaluate_one(problem, fixed)
-    return Plan(problem, program, values, elasticities, fixed, loaded.spec_hash if loaded else _hash(checked),
-                tuple(loaded.read_as) + tuple(loaded.notes) if loaded else ())
+    return Plan(
+        problem,
+        program,
+        values,
+        elasticities,
+        fixed,
+        loaded.spec_hash if loaded else _hash(checked),
+        tuple(loaded.read_as) + tuple(loaded.notes) if loaded else (),
+    )
 
 
 def _hash(spec: schema.Spec) -> str:
@@ -369,7 +442,9 @@ def _first_sentence(text: str) -> str:
     return " ".join(text.split()).partition(". ")[0].rstrip(".")
 
 
-def _evaluate_one(problem: resolve.Problem, overrides: Mapping[str, Any]) -> tuple[dict[Any, Any], dict[str, float], graph.Program]:
+def _evaluate_one(
+    problem: resolve.Problem, overrides: Mapping[str, Any]
+) -> tuple[dict[Any, Any], dict[str, float], graph.Program]:
     """All values of one plan, and d ln(step) / d ln(input) by central differences, which go through the same graph."""
     leaves = leaf_values([problem])
     program = program_for(TARGETS, problem, leaves)
@@ -399,16 +474,24 @@ def _error_model() -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
-    """From the most specific cell that has enough groups: accelerator x stack x kind, then wider ones."""
-    cells = _error_model()[what]
+def cell_names(problem: resolve.Problem) -> tuple[str, ...]:
+    """Cells of measured runs from the most specific to the widest: accelerator family x stack x dense or MoE."""
     family, stack = problem.profile.family, problem.stack.name
     kind = "moe" if problem.spec.model.moe else "dense"
-    for name in (f"{family} x {stack} x {kind}", f"any x {stack} x {kind}", f"{family} x any x {kind}", f"any x any x {kind}", "any"):
-        cell = cells.get(name)
-        if cell:
-            return Interval(value * cell["low"], value * cell["high"], name, cell["rows"])
-    return Interval(float("nan"), float("nan"), "none", 0)
+    return (
+        f"{family} x {stack} x {kind}",
+        f"any x {stack} x {kind}",
+        f"{family} x any x {kind}",
+        f"any x any x {kind}",
+        "any",
+    )
 
 
-__all__ = ["Interval", "Plan", "codesign", "evaluate", "leaf_values", "plan", "program_for", "stage_leaves", "steps"]
+def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
+    """The 80 % interval of a step (`what` = step) or of memory, from the nearest cell that has enough groups."""
+    cells = _error_model()[what]
+    name = next(n for n in cell_names(problem) if n in cells)
+    return Interval(value * cells[name]["low"], value * cells[name]["high"], name, cells[name]["rows"])
+
+
+__all__ = ["Interval", "Plan", "evaluate", "interval", "leaf_values", "plan", "program_for", "stage_leaves"]

@@ -1,0 +1,597 @@
+"""What a plan looks like: pure functions from plans to rows and texts, shared by the Markdown report and the app.
+
+Nothing is computed here that a plan does not hold: values are rounded, put beside a baseline, and put into words.
+Tables are lists of {heading: text}; charts get numbers in the unit that the axis names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from codesign import errors, graph, units
+from codesign.planner import Interval, Plan
+from codesign.planner import plan as make_plan
+from codesign.quantities.memory import TAGS
+from codesign.spec import load, profiles, resolve
+
+MAX_TEXT_B = 256_000  # longest spec that is read from a page
+SMALL_SHARE = 5e-4  # parts of the step below this share are one row
+_MOST_RANKS = 16  # rows of the memory table
+_MOST_ELASTICITIES = 5
+GiB = 2.0**30
+
+Row = dict[str, str]
+
+_ROLES = {"part": "part: ", "worst_of": "the worst counts: ", "hidden": "hidden: ", "override": "set by hand: "}
+
+# Words for the parts of a quantity's name; what is not here stays as it is.
+_WORDS = {
+    "tp": "tensor-parallel", "cp": "context-parallel", "ep": "expert-parallel", "dp": "data-parallel", "pp": "pipeline",
+    "gemm": "matrix multiplication", "ends": "embedding, head and loss", "amax": "scale", "moe": "expert", "total": "",
+    "time": "", "memory": "",
+}
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why there is no plan: one message, and the written line with a caret where the place is known."""
+
+    message: str
+    caret: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of the plan as text, its change against the baseline, and which direction is better."""
+
+    label: str
+    value: str
+    delta: str | None
+    better: str  # more | less | same
+
+
+def label(name: str) -> str:
+    """A quantity's name in words, without its unit: 'pp_bubble_s' -> 'pipeline bubble'."""
+    bare, unit = name.partition("[")[0], units.suffix(name.partition("[")[0])
+    words = bare.removesuffix(f"_{unit}").split("_")
+    return " ".join(filter(None, (_WORDS.get(word, word) for word in words)))
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is, on one line; control characters are gone."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|~$#!&])", r"\\\1", "".join(c for c in line if c.isprintable()))
+
+
+def percent(ratio: float, digits: int = 1) -> str:
+    return f"{100.0 * ratio:.{digits}f} %"
+
+
+def signed_percent(ratio: float) -> str:
+    return f"{100.0 * ratio:+.1f} %"
+
+
+def interval(found: Interval, unit: str) -> str:
+    """'4.4 s to 6.3 s', and the cell of measured runs that it is from."""
+    if not np.isfinite(found.low):
+        return "no 80 % interval: no measured runs to take one from"
+    low, high = units.show(found.low, unit), units.show(found.high, unit)
+    return f"80 % interval {low} to {high}, from the residuals of {found.rows} rows of the cell '{found.cell}'"
+
+
+def title(plan: Plan) -> str:
+    return plan.problem.spec.name or plan.problem.spec.model.name
+
+
+def question(plan: Plan) -> str:
+    """What is asked: one sentence."""
+    spec = plan.problem.spec
+    return (
+        f"How long does one training step of {spec.model.name} take on {spec.cluster.accelerators:,} accelerators "
+        f"({plan.problem.profile.name}) with {plan.problem.stack.name}, "
+        f"{spec.training.global_batch_sequences:,} sequences of {spec.training.sequence_length:,} tokens a step, "
+        "and does it fit?"
+    )
+
+
+def verdict(plan: Plan) -> str:
+    broken = len(plan.violations)
+    return "Feasible." if plan.feasible else f"Not feasible: {broken} constraint{'s' if broken > 1 else ''} broken."
+
+
+def footing(plan: Plan) -> str:
+    """The weakest kind of number under the step time, and how many leaves of each kind it rests on."""
+    weakest, counts = plan.footing
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f"{weakest} is the weakest kind of number that the step time rests on ({listed})"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A Markdown list of texts that are shown as they are."""
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def small_print(plan: Plan) -> list[str]:
+    """What belongs beside the answer: interval, footing, notes and the hash of the spec."""
+    return [f"Step time: {interval(plan.step_interval, 's')}.", f"Footing: {footing(plan)}.", *notes(plan),
+            f"Spec hash {plan.spec_hash[:12]}."]
+
+
+# ---------------------------------------------------------------------------------------------------- metrics
+
+
+def metrics(plan: Plan, baseline: Plan | None = None) -> list[Metric]:
+    """The figures that come first, each with its change against `baseline`."""
+
+    def one(
+        name: str, better: str, value: Callable[[Plan], float], text: Callable[[float], str],
+        difference: Callable[[float], str] | None = None,
+    ) -> Metric:
+        now = value(plan)
+        if baseline is None:
+            return Metric(name, text(now), None, "same")
+        before = value(baseline)
+        if now == before:
+            return Metric(name, text(now), "no change", "same")
+        return Metric(name, text(now), change(now, before, difference or text), better)
+
+    return [
+        one("Step time", "less", lambda p: p.step_s, lambda v: units.show(v, "s")),
+        one("Throughput", "more", lambda p: p.value("job_tokens_per_s"), lambda v: units.show(v, "tokens_per_s")),
+        one("MFU", "more", lambda p: p.value("mfu"), percent, lambda v: f"{100.0 * v:.1f} points"),
+        one("Fullest rank", "less", lambda p: p.value("peak_B"), lambda v: units.show(v, "B")),
+    ]
+
+
+def change(now: float, before: float, text: Callable[[float], str]) -> str:
+    """'-0.42 s (-8.1 %)': the difference and its share of `before`; the sign is the first character."""
+    sign = "-" if now < before else "+"
+    share = f" ({signed_percent(now / before - 1.0)})" if before else ""
+    return f"{sign}{text(abs(now - before))}{share}"
+
+
+def changes(plan: Plan, baseline: Plan) -> list[Row]:
+    """Fields of the resolved spec that differ: before and now."""
+    now, before = dict(_flat(resolved(plan))), dict(_flat(resolved(baseline)))
+    names = list(dict.fromkeys([*before, *now]))
+    return [
+        {"field": name, "baseline": _or_dash(before.get(name)), "this plan": _or_dash(now.get(name))}
+        for name in names if before.get(name) != now.get(name)
+    ]
+
+
+def _flat(data: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in data.items():
+        where = f"{above}.{name}" if above else name
+        if isinstance(value, Mapping):
+            yield from _flat(value, where)
+        else:
+            yield where, value
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------------- time
+
+
+def adding_up(values: Sequence[float], quantum: float) -> list[float]:
+    """`values` as multiples of `quantum`, each off by less than one, so that they add up to their rounded sum."""
+    rounded, total, shown = [], 0.0, 0.0
+    for value in values:
+        total += value
+        upto = round(total / quantum) * quantum
+        rounded.append(upto - shown)
+        shown = upto
+    return rounded
+
+
+def time_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Parts of the step that are worth a row, in order, then the sum of the small ones; they add up to the step."""
+    least = SMALL_SHARE * plan.step_s
+    rows = [
+        {"part": name, "label": label(name), "s": value, "share": value / plan.step_s, "what": _sentence(name)}
+        for name, value in plan.parts.items() if abs(value) >= least
+    ]
+    small = {name: value for name, value in plan.parts.items() if 0.0 < abs(value) < least}
+    if small:
+        total = sum(small.values())
+        rows.append({"part": "", "label": "smaller parts", "s": total, "share": total / plan.step_s,
+                     "what": ", ".join(map(label, small))})
+    return rows
+
+
+def time_table(plan: Plan, baseline: Plan | None = None) -> list[Row]:
+    """Where the time goes. The seconds as shown add up to the step as shown."""
+    scale, unit, digits = (1.0, "s", 4) if plan.step_s >= 1.0 else (1e3, "ms", 3)
+    rows = time_rows(plan)
+    shown = adding_up([row["s"] * scale for row in rows], 10.0**-digits)
+    table = []
+    for row, value in zip(rows, shown, strict=True):
+        seconds = {unit: f"{value:.{digits}f}"}
+        table.append({"part": row["label"], **seconds, "share": percent(row["share"]), "what": row["what"]})
+        if baseline is not None and row["part"]:
+            table[-1]["change"] = _difference(row["s"], baseline.parts.get(row["part"], 0.0))
+    seconds, parts_s = {unit: f"{plan.step_s * scale:.{digits}f}"}, sum(row["s"] for row in rows)
+    added = np.isclose(parts_s, plan.step_s, rtol=1e-9)
+    what = "the sum of its parts" if added else "not the sum of its parts: a quantity is set by hand"
+    last = {"part": "step", **seconds, "share": percent(1.0), "what": what}
+    if baseline is not None:
+        last["change"] = _difference(plan.step_s, baseline.step_s)
+        for row in table:
+            row.setdefault("change", "")
+    return [*table, last]
+
+
+def _difference(now: float, before: float) -> str:
+    return "no change" if now == before else f"{'-' if now < before else '+'}{units.show(abs(now - before), 's')}"
+
+
+def idle_parts(plan: Plan) -> list[str]:
+    """Parts on which this step spends nothing."""
+    return [label(name) for name, value in plan.parts.items() if value == 0.0]
+
+
+def _sentence(name: str) -> str:
+    return " ".join(graph.REGISTRY[name].doc.split()).partition(". ")[0].rstrip(".")
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+def memory_terms(plan: Plan) -> dict[str, str]:
+    """Terms that any rank has bytes in -> how each is known (measured, estimated, assumed)."""
+    return {name: TAGS[name] for name in plan.stages[0]["terms_B"] if any(s["terms_B"][name] for s in plan.stages)}
+
+
+def memory_rows(plan: Plan) -> list[dict[str, Any]]:
+    """One row a pipeline rank and term, in GiB, for a stacked chart."""
+    terms = memory_terms(plan)
+    return [
+        {"rank": stage["rank"], "term": label(name), "how known": tag, "GiB": stage["terms_B"][name] / GiB}
+        for stage in plan.stages for name, tag in terms.items()
+    ]
+
+
+def memory_table(plan: Plan) -> list[Row]:
+    """Memory of each pipeline rank in GiB; neighbours that are alike share a row; the last row: how a term is known.
+
+    The terms as shown add up to the total as shown. With many different ranks only the fullest are kept.
+    """
+    groups = _rank_groups(plan)
+    kept = sorted(groups, key=lambda group: (-group.needed_B, group.ranks))[:_MOST_RANKS]
+    rows = [{"rank": _ranks(group.ranks), **group.cells} for group in groups if group in kept]
+    tags = {label(name): tag for name, tag in memory_terms(plan).items()}
+    return [*rows, {"rank": "how known", **tags, "total": "", "room": "", "micro-batches": ""}]
+
+
+def ranks_left_out(plan: Plan) -> bool:
+    """Whether the memory table shows only the fullest ranks."""
+    return len(_rank_groups(plan)) > _MOST_RANKS
+
+
+@dataclass(frozen=True)
+class _RankGroup:
+    """Neighbouring pipeline ranks whose memory is the same as shown."""
+
+    ranks: tuple[int, ...]
+    needed_B: float
+    cells: Row
+
+
+def _rank_groups(plan: Plan) -> list[_RankGroup]:
+    capacity_B, terms = plan.value("memory_B"), memory_terms(plan)
+    groups: list[_RankGroup] = []
+    for stage in plan.stages:
+        shown = adding_up([stage["terms_B"][name] / GiB for name in terms], 0.01)
+        cells = {label(name): f"{value:.2f}" for name, value in zip(terms, shown, strict=True)}
+        cells |= {"total": f"{sum(shown):.2f}", "room": f"{(capacity_B - stage['needed_B']) / GiB:.2f}",
+                  "micro-batches": f"{stage['in_flight_micro_batches']:g}"}
+        alike = groups and groups[-1].cells == cells
+        before = groups.pop().ranks if alike else ()
+        groups.append(_RankGroup((*before, stage["rank"]), stage["needed_B"], cells))
+    return groups
+
+
+def _ranks(ranks: tuple[int, ...]) -> str:
+    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+
+
+def memory_line(plan: Plan) -> str:
+    """The fullest rank against the capacity, in words."""
+    peak_B, capacity_B = plan.value("peak_B"), plan.value("memory_B")
+    return (
+        f"The fullest rank needs {units.show(peak_B, 'B')} of {units.show(capacity_B, 'B')} "
+        f"({percent(peak_B / capacity_B)}); {interval(plan.memory_interval, 'B')}. "
+        f"Allocated {units.show(plan.value('allocated_B'), 'B')}, "
+        f"reserved {units.show(plan.value('reserved_B'), 'B')}."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- traffic, limits
+
+
+def traffic_table(plan: Plan) -> list[Row]:
+    """Bytes by traffic class and network level, with link time, utilisation and headroom."""
+    return [
+        {
+            "class": row["class"], "level": row["level"].replace("_", "-"),
+            "sent a rank": units.show(row["sent_B_per_rank"], "B"), "whole job": units.show(row["total_B"], "B"),
+            "link time": units.show(row["link_s"], "s"), "mean rate": units.show(row["mean_Bps"], "Bps"),
+            "utilisation": percent(row["utilisation"]), "headroom": units.show(row["headroom_Bps"], "Bps"),
+        }
+        for row in plan.traffic
+    ]
+
+
+def elasticity_rows(plan: Plan, most: int = _MOST_ELASTICITIES) -> list[dict[str, Any]]:
+    """The inputs that move the step most, largest first; inputs that do not move it are left out."""
+    ordered = sorted(plan.elasticities.items(), key=lambda item: (-abs(item[1]), item[0]))
+    return [{"input": name, "elasticity": value} for name, value in ordered[:most] if value]
+
+
+def elasticity_table(plan: Plan, most: int = _MOST_ELASTICITIES) -> list[Row]:
+    """The same in words: what one per cent more of an input does to the step time."""
+    return [
+        {"input": row["input"], "elasticity": f"{row['elasticity']:+.4f}",
+         "1 % more": f"step time {row['elasticity']:+.3f} %"}
+        for row in elasticity_rows(plan, most)
+    ]
+
+
+def nearest_table(nearest: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The measured runs most like this one, with our error on each: predicted over measured, less one."""
+    return [
+        {
+            "run": str(row["id"]), "model": str(row["model"]),
+            "accelerators": f"{row['accelerators']:,} {row['accelerator']}", "stack": str(row["stack"]),
+            "measured": units.show(row["measured_step_s"], "s"), "predicted": units.show(row["predicted_step_s"], "s"),
+            "error": signed_percent(row["error"]), "source": str(row["source"]),
+        }
+        for row in nearest
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- assumptions
+
+
+def used_leaves(plan: Plan) -> dict[str, resolve.Leaf]:
+    """Leaves that some number of the plan rests on."""
+    return {name: leaf for name, leaf in plan.problem.leaves.items() if name in plan.program.leaves}
+
+
+def kind_table(plan: Plan) -> list[Row]:
+    """How many leaves of each kind there are, under the step time and under the whole plan; weakest first."""
+    under_step, leaves = plan.footing[1], used_leaves(plan).values()
+    return [
+        {"kind": kind, "under the step time": str(under_step[kind]),
+         "under the whole plan": str(sum(leaf.kind == kind for leaf in leaves))}
+        for kind in resolve.KINDS
+    ]
+
+
+def assumption_table(plan: Plan) -> list[Row]:
+    """Every leaf of kind assumed, with its value and its source; leaves of one source are neighbours."""
+    assumed = [(name, leaf) for name, leaf in used_leaves(plan).items() if leaf.kind == "assumed"]
+    return [
+        {"input": name, "value": units.show(leaf.value, units.suffix(name.partition("[")[0])), "source": leaf.source}
+        for name, leaf in sorted(assumed, key=lambda item: (item[1].source, item[0]))
+    ]
+
+
+def citations(plan: Plan) -> dict[str, str]:
+    """Full citation of each source that an assumption names by its key in the hardware profile."""
+    named = " ".join(row["source"] for row in assumption_table(plan))
+    return {key: text for key, text in sorted(plan.problem.profile.sources.items())
+            if re.search(rf"(?<![\w.-]){re.escape(key)}(?![\w-])", named)}
+
+
+# ---------------------------------------------------------------------------------------------------- explanation
+
+
+def quantity_names(plan: Plan) -> list[str]:
+    """Quantities that can be explained: the step first, then by name; `name[member]` where there is one a member."""
+    keys = [step.key for step in plan.program.steps if isinstance(plan.values[step.key], np.ndarray)]
+    names = sorted(name if member is None else f"{name}[{member}]" for name, member in keys)
+    return ["step_s", *(name for name in names if name != "step_s")]
+
+
+def explanation(plan: Plan, name: str, depth: int = 2) -> str:
+    """The tree under a number as a nested Markdown list: value, what it is, source."""
+    return "\n".join(_branches(plan.explain(name, depth), 0))
+
+
+def _branches(node: graph.Explanation, level: int) -> Iterable[str]:
+    name = node.name if node.member is None else f"{node.name}[{node.member}]"
+    role = _ROLES.get(node.role, "")
+    what = f"; {plain(_first(node.doc))}" if node.doc else ""
+    source = f" ({plain(node.source)})" if node.source else ""
+    value = plain(value_text(node.value, node.unit))
+    yield f"{'    ' * level}- {role}`{name}` = **{value}**{what}{source}"
+    for child in node.inputs:
+        yield from _branches(child, level + 1)
+
+
+def _first(doc: str) -> str:
+    return " ".join(doc.split()).partition(". ")[0].rstrip(".")
+
+
+def value_text(value: object, unit: str) -> str:
+    """A value as people read it: a range where there is one a rank or a level, words where it is structure."""
+    if not isinstance(value, np.ndarray):
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    low, high = float(np.min(value)), float(np.max(value))
+    if low == high or value.size == 1:
+        return units.show(low, unit)
+    return f"{units.show(low, unit)} to {units.show(high, unit)} ({value.size} values)"
+
+
+# ---------------------------------------------------------------------------------------------------- the spec
+
+
+def resolved(plan: Plan) -> dict[str, Any]:
+    """The spec with preset, defaults and derived fields filled in. Planning it gives the same plan.
+
+    Fields that have no effect in this layout are left out, because a spec that sets them is refused.
+    """
+    data = load.Loaded(plan.problem.spec, {}, [], [], Path()).resolved()
+    layout = data["layout"]
+    if data["model"]["moe"] is None:
+        del layout["etp"]
+    if layout["sharding"] not in ("zero3", "hsdp"):
+        del layout["reshard_after_forward"]
+    # a null is the default everywhere but in the model, where it overrules a preset
+    return {name: part if name == "model" else _given(part) for name, part in data.items() if part is not None}
+
+
+def _given(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _given(item) for name, item in value.items() if item is not None}
+    return {name: item for name, item in inner.items() if item != {}}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text that our loader would read as a number or a word of YAML is quoted; nothing is written as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text_node(dumper: _Dumper, text: str) -> yaml.Node:
+    try:
+        bare = isinstance(load.scalar(text), str)
+    except ValueError:
+        bare = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if bare else "'")
+
+
+_Dumper.add_representer(str, _text_node)
+
+
+def resolved_yaml(plan: Plan) -> str:
+    """`resolved` as YAML text."""
+    return yaml.dump(resolved(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+
+
+def layout_line(plan: Plan) -> str:
+    """The layout on one line: 'tp 8 · pp 16 · ...'."""
+    layout = resolved(plan)["layout"]
+    layout["recompute"] = layout["recompute"]["granularity"]
+    layout["order"] = " < ".join(layout["order"])
+    fields = [(name, value) for name, value in _flat(layout) if value != 0.0]
+    return " · ".join(f"{name} {_word(value)}" for name, value in fields)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else _or_dash(value)
+
+
+def notes(plan: Plan) -> list[str]:
+    """How values were read, what was inferred or derived, and which quantities were set by hand."""
+    fixed = [f"{name} set to {value_text(value, units.suffix(name))}" for name, value in sorted(plan.overrides.items())]
+    return [*plan.read_as, *plan.problem.notes, *fixed]
+
+
+# -------------------------------------------------------------------------------------------------- a spec from a page
+
+
+def upload_text(data: bytes, name: str) -> tuple[str, Fault | None]:
+    """The text of an uploaded file, or why it is not taken."""
+    if len(data) > MAX_TEXT_B:
+        return "", Fault(f"{name}: {len(data):,} bytes; a spec of at most {MAX_TEXT_B:,} bytes is read here", "")
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        return "", Fault(f"{name}: not UTF-8 text (byte {error.start + 1})", "")
+
+
+def plan_text(text: str) -> tuple[Plan | None, Fault | None]:
+    """Plan a spec that was typed or uploaded: only data, no file that it names is opened."""
+    try:
+        _refuse_files(text)
+        return make_plan(load.load_text(text, file="spec.yaml")), None
+    except errors.SpecError as error:
+        where = f"{error.place}: " if error.place else ""
+        return None, Fault(where + error.message, error.place.caret() if error.place else "")
+    except errors.CodesignError as error:
+        return None, Fault(str(error), "")
+
+
+def _refuse_files(text: str) -> None:
+    """A spec from a page may name what is shipped, not a file of the machine that serves the page."""
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT_B:
+        raise errors.SpecError(f"a spec of at most {MAX_TEXT_B:,} bytes is read here")
+    document = load.parse_yaml(text, "spec.yaml")
+    model, cluster = document.data.get("model"), document.data.get("cluster")
+    if isinstance(model, dict) and model.get("hf") is not None:
+        raise errors.SpecError(
+            "model.hf names a file, and no file is opened here: use a preset, write the model's fields, or run "
+            "'codesign import-hf' and paste what it prints", field="model.hf", place=document.places.get("model.hf"))
+    if not isinstance(cluster, dict):
+        return
+    for field, known in (("profile", profiles.names), ("fabric", profiles.fabric_names)):
+        given = cluster.get(field)
+        if isinstance(given, str) and given not in known():
+            raise errors.SpecError(
+                f"cluster.{field} {given[:60]!r} is none of the shipped ones, and no file is opened here. "
+                f"Known: {', '.join(known())}", field=f"cluster.{field}", place=document.places.get(f"cluster.{field}"))
+
+
+# ---------------------------------------------------------------------------------------------------- charts
+
+
+_LEGEND = {"orient": "bottom", "columns": 3}
+
+
+def time_chart_rows(plan: Plan, baseline: Plan | None = None) -> list[dict[str, Any]]:
+    """Seconds by part, for this plan and for the baseline, in the order of the step."""
+    shown = [("this plan", plan)] if baseline is None else [("this plan", plan), ("baseline", baseline)]
+    return [
+        {"plan": name, "part": row["label"], "s": row["s"], "order": at, "what": row["what"]}
+        for name, one in shown for at, row in enumerate(time_rows(one))
+    ]
+
+
+def time_chart() -> dict[str, Any]:
+    """Vega-Lite: one stacked bar a plan."""
+    return {
+        "mark": {"type": "bar", "tooltip": True},
+        "encoding": {
+            "y": {"field": "plan", "type": "nominal", "title": None, "sort": ["this plan", "baseline"]},
+            "x": {"field": "s", "type": "quantitative", "title": "seconds", "stack": "zero"},
+            "color": {"field": "part", "type": "nominal", "title": None, "sort": None, "legend": _LEGEND},
+            "order": {"field": "order", "type": "quantitative"},
+            "tooltip": [{"field": "plan"}, {"field": "part"}, {"field": "s", "format": ".4f"}, {"field": "what"}],
+        },
+    }
+
+
+def memory_chart(plan: Plan) -> dict[str, Any]:
+    """Vega-Lite: a stacked bar a pipeline rank, and a line at the capacity."""
+    bars = {
+        "mark": {"type": "bar", "tooltip": True},
+        "encoding": {
+            "x": {"field": "rank", "type": "ordinal", "title": "pipeline rank", "axis": {"labelAngle": 0}},
+            "y": {"field": "GiB", "type": "quantitative", "title": "GiB", "stack": "zero"},
+            "color": {"field": "term", "type": "nominal", "title": None, "sort": None, "legend": _LEGEND},
+            "tooltip": [{"field": name} for name in ("rank", "term", "GiB", "how known")],
+        },
+    }
+    line = {"mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": "#d62728"},
+            "encoding": {"y": {"datum": plan.value("memory_B") / GiB}}}
+    return {"layer": [bars, line]}
