@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,8 @@ class Program:
         none of the `varying` leaves, or on values of them seen before, is looked up instead of evaluated; the caller
         keeps one memo only for leaves that are otherwise the same objects.
         """
+        if not overrides and memo is None:
+            return self._straight(leaves)
         values: dict[Any, Any] = dict(leaves)
         given = overrides or {}
         vary = tuple(varying)
@@ -141,6 +144,36 @@ class Program:
             if memo is not None:
                 memo[token] = value
         return values
+
+
+    @cached_property
+    def _straight(self) -> Callable[[Mapping[str, Any]], dict[Any, Any]]:
+        """The same evaluation as one generated function without look-ups between the steps."""
+        names: dict[Any, str] = {}
+        scope: dict[str, Any] = {}
+        lines = ["def straight(leaves):", "    values = dict(leaves)"]
+
+        def local(what: Any) -> str:
+            if what not in names:  # a leaf, read where it is first used
+                names[what] = f"v{len(names)}"
+                lines.append(f"    {names[what]} = leaves[{what!r}]")
+            return names[what]
+
+        for at, step in enumerate(self.steps):
+            scope[f"f{at}"] = step.function
+            arguments = []
+            for how, what in step.inputs:
+                if how == "value":
+                    arguments.append(local(what))
+                elif how == "member":
+                    arguments.append(repr(what))
+                else:
+                    arguments.append("{" + ", ".join(f"{member!r}: {local(key)}" for member, key in what) + "}")
+            names[step.key] = f"v{len(names)}"
+            lines.append(f"    {names[step.key]} = values[{step.key!r}] = f{at}({', '.join(arguments)})")
+        lines.append("    return values")
+        exec(compile("\n".join(lines), "<program>", "exec"), scope)
+        return scope["straight"]
 
 
 class MissingInput(KeyError):
@@ -233,7 +266,10 @@ def _compile(targets: tuple[str, ...], indexes: dict[str, tuple[str, ...]], leav
 
 def stack(*rows: Any) -> np.ndarray:
     """Lay arrays that broadcast together along a new leading axis (operators, stages)."""
-    return np.stack(np.broadcast_arrays(*rows))
+    out = np.empty((len(rows), *np.broadcast(*rows).shape))
+    for at, row in enumerate(rows):
+        out[at] = row
+    return out
 
 
 def add(rows: Iterable[Any]) -> Any:

@@ -27,7 +27,6 @@ Array = NDArray[np.float64]
 
 SCHEMA_VERSION = 1
 
-STEP_TARGETS = ("step_s",)
 TARGETS = (
     "step_s",
     "training_steps",
@@ -130,6 +129,30 @@ def evaluate(
     """All values under `targets` for problems that share one structure, a row each."""
     values = leaf_values(problems)
     return program_for(targets, problems[0], values).run(values, overrides)
+
+
+def evaluate_grid(
+    problem: resolve.Problem,
+    axes: Mapping[str, Array],
+    targets: Sequence[str] = TARGETS,
+    *,
+    memo: dict[Any, Any] | None = None,
+    varying: Sequence[str] = (),
+) -> dict[Any, Any]:
+    """All values under `targets` on a broadcast grid: every array of `axes` replaces a numeric leaf.
+
+    The arrays must have the same number of axes and broadcast together, e.g. tp of shape (4, 1, 1), cp (1, 5, 1) and a dp
+    that follows from both, (4, 5, 1). Structure (schedule, recompute, sharding, ...) is that of `problem`.
+    """
+    ndim = {value.ndim for value in axes.values()}
+    if len(ndim) != 1:
+        raise ValueError(f"axes of {sorted(ndim)} dimensions do not form one grid")
+    values = leaf_values([problem], ndim.pop())
+    unknown = set(axes) - set(problem.leaves)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)[0]!r} is not a numeric leaf")
+    values.update(axes)
+    return program_for(targets, problem, values).run(values, None, memo, varying)
 
 
 # ---------------------------------------------------------------------------------------------------- the plan
@@ -445,24 +468,32 @@ def _first_sentence(text: str) -> str:
 def _evaluate_one(
     problem: resolve.Problem, overrides: Mapping[str, Any]
 ) -> tuple[dict[Any, Any], dict[str, float], graph.Program]:
-    """All values of one plan, and d ln(step) / d ln(input) by central differences, which go through the same graph."""
+    """All values of one plan, and d ln(step) / d ln(input) by central differences.
+
+    One batch: the plan is its first row, the other rows have an input a little up and a little down.
+    """
     leaves = leaf_values([problem])
     program = program_for(TARGETS, problem, leaves)
-    values = program.run(leaves, overrides)
-    short = program_for(STEP_TARGETS, problem, leaves)
     inputs = {**RATES, **DURATIONS}
-    moved = dict(leaves)
-    rows = 2 * len(inputs)
+    rows = 1 + 2 * len(inputs)
     for at, names in enumerate(inputs.values()):
+        factors = _factors(rows, at)
         for name in names:
-            column = np.full(rows, leaves[name][0])
-            column[2 * at] *= 1.0 + ELASTICITY_STEP
-            column[2 * at + 1] *= 1.0 - ELASTICITY_STEP
-            moved[name] = column
-    step = np.log(np.broadcast_to(short.run(moved, overrides)[("step_s", None)], (rows,)))
-    width = np.log1p(ELASTICITY_STEP) - np.log1p(-ELASTICITY_STEP)
-    slopes = (step[0::2] - step[1::2]) / width
-    return values, dict(zip(inputs, (float(s) for s in slopes), strict=True)), program
+            leaves[name] = leaves[name] * factors
+    values = program.run(leaves, overrides)
+    step = np.log(np.broadcast_to(values[("step_s", None)], (rows,)))
+    slopes = (step[1::2] - step[2::2]) / (np.log1p(ELASTICITY_STEP) - np.log1p(-ELASTICITY_STEP))
+    first = {key: value[..., :1] if isinstance(value, np.ndarray) else value for key, value in values.items()}
+    return first, dict(zip(inputs, slopes.tolist(), strict=True)), program
+
+
+@cache
+def _factors(rows: int, at: int) -> Array:
+    """One for the plan itself and for all rows but two, which have input `at` up and down."""
+    factors = np.ones(rows)
+    factors[1 + 2 * at] = 1.0 + ELASTICITY_STEP
+    factors[2 + 2 * at] = 1.0 - ELASTICITY_STEP
+    return factors
 
 
 # ---------------------------------------------------------------------------------------------------- intervals

@@ -262,6 +262,21 @@ def memory_error_model(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return error_model(converted, measured, np.log(predicted))
 
 
+def left_out_summary(data: Data | None = None, found: Fit | None = None) -> dict[str, Any]:
+    """Scores in sample and with each group, or each source, left out of the fit."""
+    if data is None or found is None:
+        rows, _ = runs.read()
+        data = gather([r for r in rows if runs.scored(r)])
+        found = fit(data, {name: c.value for name, c in stacks.constants().items()})
+    folds = source_folds(data)
+    chosen = {str(c.row["id"]) for c, f in zip(data.converted, folds, strict=True) if f}
+    return {
+        "in_sample": summary(data, found.logs),
+        "leave_one_group_out": summary(data, left_out(data, found, data.groups)),
+        "leave_one_source_out": errors_of(data, left_out(data, found, folds), lambda r: r["id"] in chosen).row(),
+    }
+
+
 def main() -> int:
     rows, _ = runs.read()
     data = gather([r for r in rows if runs.scored(r)])
@@ -276,24 +291,30 @@ def main() -> int:
     if "--quick" in sys.argv:
         return 0
     groups = left_out(data, found, data.groups)
-    print("leave one group out: ", _line(summary(data, groups)))
-    folds = source_folds(data)
-    sources = left_out(data, found, folds)
-    chosen = {str(c.row["id"]) for c, f in zip(data.converted, folds, strict=True) if f}
-    print("leave one source out:", errors_of(data, sources, lambda r: r["id"] in chosen))
+    scores = left_out_summary(data, found)
+    print("leave one group out: ", _line(scores["leave_one_group_out"]))
+    source = scores["leave_one_source_out"]
+    print(f"leave one source out: {source['rows']} rows, median {source['median']:.1%}, mean {source['mean']:.1%}")
     write_constants(found)
-    path = stacks.DATA / "error_model.json"
-    model = json.loads(path.read_text(encoding="utf-8"))
-    model["step"] = error_model(data.converted, data.measured, groups)
-    model["memory"] = memory_error_model(rows)
-    path.write_text(json.dumps(model, indent=1) + "\n", encoding="utf-8")
-    index = nearest.thinned(
-        [nearest.entry(c.row, c.problem, float(np.exp(log))) for c, log in zip(data.converted, found.logs, strict=True)]
-    )
-    (stacks.DATA / "nearest.json").write_text(
-        "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in index) + "\n]\n", encoding="utf-8"
-    )
+    _write("error_summary.json", json.dumps(_rounded(scores), indent=1))
+    model = {"step": error_model(data.converted, data.measured, groups), "memory": memory_error_model(rows)}
+    _write("error_model.json", json.dumps(model, indent=1))
+    entries = [
+        nearest.entry(c.row, c.problem, float(np.exp(log))) for c, log in zip(data.converted, found.logs, strict=True)
+    ]
+    index = ",\n".join(json.dumps(row, ensure_ascii=False) for row in nearest.thinned(entries))
+    _write("nearest.json", f"[\n{index}\n]")
     return 0
+
+
+def _write(name: str, text: str) -> None:
+    (stacks.DATA / name).write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -110,6 +110,8 @@ def above_pod_Bps(scale_out_Bps, taper) -> Array:
 
 def _axes(extent, torus_axes, scale_up_ranks) -> Array:
     """Torus axes that a group of this extent spans: its share of the domain's doublings, one at least (1 on a switch)."""
+    if torus_axes.max() <= 1.0:
+        return torus_axes
     doublings = np.log2(np.maximum(extent, 2.0)) / np.log2(np.maximum(scale_up_ranks, 2.0))
     return np.minimum(np.maximum(np.ceil(torus_axes * doublings), 1.0), torus_axes)
 
@@ -137,19 +139,19 @@ def _time(
 ) -> Array:
     """One collective over three levels; two ranks inside a domain have constants of their own; on a torus the constants
     hold for one axis."""
-    two = extent[0] <= 2.0
-    rate = link_Bps * network_share * np.where(two, pair_share, share) * _axes(extent[0], torus_axes, scale_up_ranks)
-    zero = np.zeros(1)
-    return collectives.hierarchical_s(
-        operation,
-        message_B,
-        [extent[0], extent[1], extent[2]],
-        [np.where(two, pair_latency_s, latency_s), nic_latency_s, nic_latency_s],
-        [rate, scale_out_Bps, above_pod_Bps],
-        [np.where(two, pair_half_B, half_B), nic_half_B, nic_half_B],
-        [zero, hop_s, hop_s],
-        inner_exposed,
-    )
+    wires = collectives.level_wire_B(operation, message_B, [extent[0], extent[1], extent[2]])
+    times = []
+    # a level that no row crosses takes exactly no time: it is left out, which changes no bit
+    if extent[0].max() > 1.0:
+        two = extent[0] <= 2.0
+        rate = link_Bps * network_share * np.where(two, pair_share, share) * _axes(extent[0], torus_axes, scale_up_ranks)
+        latency, half = np.where(two, pair_latency_s, latency_s), np.where(two, pair_half_B, half_B)
+        times.append(collectives.three_parameter_s(wires[0], latency, rate, half))
+    for level, rate in ((1, scale_out_Bps), (2, above_pod_Bps)):
+        if extent[level].max() > 1.0:
+            hops_s = nic_latency_s + collectives.hops(extent[level]) * hop_s
+            times.append(collectives.three_parameter_s(wires[level], hops_s, rate, nic_half_B))
+    return collectives.pipelined_levels_s(times, inner_exposed) if times else 0.0 * wires[0]
 
 
 # ---------------------------------------------------------------------------------------------------- tensor parallel

@@ -40,6 +40,19 @@ def fits_memory(peak_B, memory_B) -> Array:
 
 @quantity(
     "1",
+    source="every rank has one place",
+    message=lambda v: (
+        f"ranks: tp x pp x cp x dp = {_at(v, 'tp') * v['pipeline'].pp * _at(v, 'cp') * _at(v, 'dp'):g} with dp "
+        f"{_at(v, 'dp'):g}, but the cluster has {_at(v, 'accelerator_ranks'):g}"
+    ),
+)
+def allows_ranks(tp, cp, dp, pipeline, accelerator_ranks) -> Array:
+    """The degrees multiply to the ranks of the cluster, and dp is a whole number."""
+    return _holds((dp == np.floor(dp)) & (tp * cp * dp * float(pipeline.pp) == accelerator_ranks))
+
+
+@quantity(
+    "1",
     source="tensor parallelism cuts heads",
     message=lambda v: f"heads: tp {_at(v, 'tp'):g} does not divide {_at(v, 'heads'):g} attention heads",
 )
@@ -154,6 +167,7 @@ def allows_mfu(mfu) -> Array:
 
 CONSTRAINTS = (
     "fits_memory",
+    "allows_ranks",
     "allows_heads",
     "allows_kv_heads",
     "allows_ffn",
@@ -170,6 +184,7 @@ CONSTRAINTS = (
 @quantity("1", source="all constraints")
 def feasible(
     fits_memory,
+    allows_ranks,
     allows_heads,
     allows_kv_heads,
     allows_ffn,
@@ -184,6 +199,7 @@ def feasible(
     """1 where every constraint holds."""
     return (
         fits_memory
+        * allows_ranks
         * allows_heads
         * allows_kv_heads
         * allows_ffn

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -140,8 +141,8 @@ def resolve(
         recompute = recompute.model_copy(update={"modules": ("core_attn",)})
     head_cost = model.vocab * model.hidden / max(_layer_matmul(model), 1)
     assert layout.pp is not None and layout.dp is not None and layout.schedule is not None
-    stages = stage_layouts.assign(
-        kinds_of_layers,
+    stages = _assign(
+        tuple(kinds_of_layers),
         layout.pp,
         layout.vpp,
         layout=layout.stages,
@@ -375,7 +376,7 @@ def _leaves(
 ) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     fitted = stacks.constants()
-    data = _Reads(prof.per_rank().data(), read)
+    data = _Reads(_data_of(prof), read)
 
     def put(name: str, value: float, kind: str, source: str) -> None:
         leaves[name] = Leaf(float(value), kind, source)
@@ -644,6 +645,20 @@ def _datum(data: Mapping[str, Any], key: str, default: float) -> tuple[float, st
     if datum is None or datum.value is None:
         return default, "assumed", f"{key} not in the profile"
     return float(datum.value), datum.kind, f"{key} ({datum.source})"
+
+
+_PROFILE_DATA: dict[int, tuple[profiles.Profile, Mapping[str, Any]]] = {}
+
+
+def _data_of(prof: profiles.Profile) -> Mapping[str, Any]:
+    """The flat data of a profile, per rank; kept with the profile that it was read from."""
+    kept = _PROFILE_DATA.get(id(prof))
+    if kept is None or kept[0] is not prof:
+        kept = _PROFILE_DATA[id(prof)] = (prof, prof.per_rank().data())
+    return kept[1]
+
+
+_assign = lru_cache(maxsize=4096)(stage_layouts.assign)
 
 
 class _Reads(Mapping[str, Any]):
