@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help plan test check lint types imports bars bench refit app wheel clean
+.PHONY: help plan test check lint types imports bars bench refit app docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -39,8 +39,12 @@ bars: $(STAMP)   ## print every bar that the project is held to, with its figure
 bench: $(STAMP)  ## print the speed ratios
 	$(BIN)/python -m codesign.evidence.bench
 
-refit: $(STAMP)  ## repeat the fits of the constants and rewrite the evidence files
+refit: $(STAMP)  ## repeat the fits of the constants and rewrite the evidence files and the pages made from them
 	$(BIN)/python -m codesign.evidence.calibrate
+	$(BIN)/python -m codesign.report.reference
+
+docs: $(STAMP)   ## write the pages that are made from the code and the data
+	$(BIN)/python -m codesign.report.reference
 
 app: $(STAMP)    ## the what-if app
 	$(BIN)/streamlit run app.py

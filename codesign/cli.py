@@ -409,17 +409,22 @@ def explain(
     trees = _trees(made, quantity, depth)
     labels = text.labels_in(made)
     changes = _changes(spec, made, trees) if sets or override else []
+    found = text.references(trees)
     if form is Format.json:
         below = [text.explanation_dict(tree, labels) for tree in trees]
         data = {"schema_version": 1, "spec_hash": made.spec_hash}
         data |= below[0] if len(below) == 1 else {"name": quantity, "members": below}
+        data["references"] = text.references_dict(found)
         _emit(_json({**data, "changes": changes} if changes else data), output, keep=spec)
     elif form is Format.csv:
         _emit(text.csv_text([row for tree in trees for row in text.explanation_rows(tree)]), output, keep=spec)
     else:
-        write = text.explanation_markdown if form is Format.md else text.explanation_tree
+        markdown = form is Format.md
+        write = text.explanation_markdown if markdown else text.explanation_tree
+        block = text.references_markdown(found) if markdown else text.references_block(found)
         lines = "".join(f"{text.change(**change)}\n" for change in changes)
-        _emit("\n".join([*([lines] if lines else []), *(write(tree, labels) for tree in trees)]), output, keep=spec)
+        sections = [lines, *(write(tree, labels) for tree in trees), block]
+        _emit("\n".join(section for section in sections if section), output, keep=spec)
 
 
 def _trees(made: Plan, quantity: str, depth: int) -> list[graph.Explanation]:

@@ -114,6 +114,8 @@ class Program:
         none of the `varying` leaves, or on values of them seen before, is looked up instead of evaluated; the caller
         keeps one memo only for leaves that are otherwise the same objects.
         """
+        if overrides and memo is not None:
+            raise ValueError("a memo holds values without overrides: give one or the other")
         if not overrides and memo is None:
             return self._straight(leaves)
         values: dict[Any, Any] = dict(leaves)

@@ -70,8 +70,9 @@ RATES: dict[str, tuple[str, ...]] = {
 DURATIONS: dict[str, tuple[str, ...]] = {
     "host launch time": ("host_layer_s", "host_moe_s"),
     "kernel start-up": ("gemm_launch_s", "elementwise_launch_s", "attention_launch_s"),
-    "scale-up latency": tuple(
-        f"{where}_{op}_latency_s" for where in ("up", "pair") for op in ("gather", "reduce", "exchange", "p2p")
+    "scale-up latency": (
+        "up_p2p_latency_s",
+        *(f"{where}_{op}_latency_s" for where in ("up", "pair") for op in ("gather", "reduce", "exchange")),
     ),
     "scale-out latency": ("nic_latency_s", "hop_s"),
     "fixed work of a step": ("fixed_step_s",),

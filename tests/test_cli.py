@@ -19,7 +19,7 @@ from codesign import __version__
 from codesign.cli import main
 from codesign.planner import plan as make_plan
 from codesign.report import text as texts
-from codesign.spec import datafiles, load, presets, profiles, starter
+from codesign.spec import datafiles, load, presets, profiles, references, starter
 
 EXAMPLES = datafiles.root("examples")
 FITS = str(EXAMPLES / "llama-3-8b-fsdp.yaml")
@@ -442,6 +442,30 @@ def test_explain_csv_and_markdown(run: Run):
     assert rows[0]["name"] == "step_s" and float(rows[0]["value"]) == make_plan(FITS).step_s
     assert {row["depth"] for row in rows} == {"0", "1"}
     assert run("explain", FITS, "step_s", "--depth", "1", "--format", "md")[1].startswith("- `step_s` = ")
+
+
+def test_explain_says_what_the_keys_of_its_sources_stand_for(run: Run):
+    out = run("explain", PIPELINED, "step_s", "--depth", "4")[1]
+    tree, _, block = out.partition("\nreferences\n")
+    assert re.search(r"^  EQ-31: data-parallel traffic of a step \(confirmed\)\n"
+                     r"      all-reduce 2 \(d-1\)/d P e_gradient\n(      .*\n)+    \[Rajbhandari 2019", block, re.MULTILINE)
+    shown = re.findall(r"^  (EQ-\d+|op_fits[^:]*|network\.md[^:]*): ", block, re.MULTILINE)
+    cited = {one.key for one in references.lookup(" ".join(tree.split()))}
+    assert set(shown) == cited and len(shown) == len(cited) > 5
+    assert "d data-parallel ranks" in " ".join(block.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_explain_json_has_the_references_of_its_tree(run: Run):
+    data = json.loads(run("explain", FITS, "tp_sent_B", "--depth", "0", "--format", "json")[1])
+    assert [one["key"] for one in data["references"]] == ["EQ-28"]
+    assert set(data["references"][0]) == {"key", "title", "formula", "source", "status"}
+    assert json.loads(run("explain", FITS, "step_s", "--depth", "0", "--format", "json")[1])["references"] == []
+
+
+def test_explain_markdown_has_the_references_of_its_tree(run: Run):
+    out = run("explain", PIPELINED, "pp_bubble_s", "--depth", "0", "--format", "md")[1]
+    assert re.findall(r"^- (EQ-\d+): `", out, re.MULTILINE) == ["EQ-35", "EQ-36", "EQ-37", "EQ-38"]
 
 
 # ---------------------------------------------------------------------------------------------------- validate

@@ -16,8 +16,16 @@ from codesign.spec import stacks
 
 # Peers' mean errors on the same sets, run side by side (reference: issue, bar 4); the least is the bar.
 PEERS: dict[str, tuple[float, str, Callable[[runs.Row], bool]]] = {
-    "Korthikanti 2022 table 5": (0.037, "Calculon", lambda r: r["source"]["key"] == "korthikanti2022" and "-t5-" in r["id"]),
-    "Narayanan 2021 table 1": (0.054, "llm-analysis", lambda r: r["source"]["key"] == "megatron2021" and "-t1-" in r["id"]),
+    "Korthikanti 2022 table 5": (
+        0.037,
+        "Calculon",
+        lambda r: r["source"]["key"] == "korthikanti2022" and "-t5-" in r["id"],
+    ),
+    "Narayanan 2021 table 1": (
+        0.054,
+        "llm-analysis",
+        lambda r: r["source"]["key"] == "megatron2021" and "-t1-" in r["id"],
+    ),
     "vTrain multi-node": (0.153, "Calculon", lambda r: r["source"]["key"] == "vtrain" and "multi" in r["id"]),
     "Megatron-Bridge Llama 3 H100 FP8": (
         0.081,
@@ -58,7 +66,8 @@ def accuracy(v: Validation) -> Iterator[str]:
     yield f"      of these, beyond one-node runs of models under 2B: {sum(r <= 0.03 for r in others.values())} of {len(others)}"
     for line in table:
         if line["groups"] >= 2 and line["cell"].count(" ") >= 2 and not line["cell"].startswith(("all", "caution")):
-            yield f"{mark(abs(line['bias']) <= 0.08)} cell {line['cell']}: bias {line['bias']:+.1%}, {line['groups']} groups (bar 8 %)"
+            met = mark(abs(line["bias"]) <= 0.08)
+            yield f"{met} cell {line['cell']}: bias {line['bias']:+.1%}, {line['groups']} groups (bar 8 %)"
     count = len(v.constants())
     yield f"{mark(count <= 60)} {count} fitted constants (bar 60)"
 
@@ -73,10 +82,10 @@ def left_out(refit: bool) -> Iterator[str]:
         summary = json.loads((stacks.DATA / "error_summary.json").read_text(encoding="utf-8"))
     for name, median, mean in (("leave_one_group_out", 0.07, 0.10), ("leave_one_source_out", 0.08, 0.12)):
         s = summary[name]
-        yield (
-            f"{mark(s['median'] <= median and s['mean'] <= mean)} {name.replace('_', ' ')}: {s['rows']} rows, median {s['median']:.1%}, "
-            f"mean {s['mean']:.1%}, bias {s['bias']:+.1%} (bar {median:.0%}, {mean:.0%}){'' if refit else ', from make refit'}"
-        )
+        met = mark(s["median"] <= median and s["mean"] <= mean)
+        figures = f"{s['rows']} rows, median {s['median']:.1%}, mean {s['mean']:.1%}, bias {s['bias']:+.1%}"
+        origin = "" if refit else ", from make refit"
+        yield f"{met} {name.replace('_', ' ')}: {figures} (bar {median:.0%}, {mean:.0%}){origin}"
 
 
 def peers(v: Validation) -> Iterator[str]:
@@ -86,7 +95,12 @@ def peers(v: Validation) -> Iterator[str]:
         rows: list[tuple[str, float, float]] = []
         for out in v.rows:
             row = by_id[out["id"]]
-            counts = row.get("complete") and runs.trust(row) != "distrust" and out["predicted_step_s"] and out["measured_step_s"]
+            counts = (
+                row.get("complete")
+                and runs.trust(row) != "distrust"
+                and out["predicted_step_s"]
+                and out["measured_step_s"]
+            )
             if counts and inside(row):
                 rows.append((out["id"], out["measured_step_s"], out["predicted_step_s"]))
         mean = float(np.mean([abs(p / m - 1) for _, m, p in rows]))
@@ -100,17 +114,22 @@ def peers(v: Validation) -> Iterator[str]:
 
 def memory(v: Validation) -> Iterator[str]:
     """Bar 5."""
-    b200 = v.errors("memory", where=lambda r: r["accelerator"] == "b200-sxm" and r["measured"].get("memory_kind") == "peak_allocated")
+    b200 = v.errors(
+        "memory",
+        where=lambda r: r["accelerator"] == "b200-sxm" and r["measured"].get("memory_kind") == "peak_allocated",
+    )
     sizes = np.abs(list(b200.values()))
     median, worst = float(np.median(sizes)), float(np.max(sizes))
-    yield f"{mark(median <= 0.01 and worst <= 0.04)} B200 peak allocated: {len(b200)} rows, median {median:.1%}, worst {worst:.1%} (bar 1, 4)"
+    met = mark(median <= 0.01 and worst <= 0.04)
+    yield f"{met} B200 peak allocated: {len(b200)} rows, median {median:.1%}, worst {worst:.1%} (bar 1, 4)"
     s = v.score("memory")
     wanted = sum(memory_counts(r) for r in v.measured)
     yield f"{mark(s.median <= 0.08 and s.mean <= 0.11)} {_score('all memory rows', s)} of {wanted} (bar 8, 11)"
 
 
 def _score(name: str, s: Score) -> str:
-    return f"{name}: {s.rows} rows, {s.groups} groups, median {s.median:.1%}, mean {s.mean:.1%}, p90 {s.p90:.1%}, bias {s.bias:+.1%}"
+    errors = f"median {s.median:.1%}, mean {s.mean:.1%}, p90 {s.p90:.1%}, bias {s.bias:+.1%}"
+    return f"{name}: {s.rows} rows, {s.groups} groups, {errors}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -69,7 +69,8 @@ def sweep() -> tuple[int, int, float]:
     start = time.perf_counter()
     for problem, pp in problems:
         axes = {
-            "tp": tp, "cp": cp, "dp": 16384.0 / (tp * cp * pp), "micro_batch": micro, "recompute_fraction": share, "global_batch": batch,
+            "tp": tp, "cp": cp, "dp": 16384.0 / (tp * cp * pp), "micro_batch": micro, "recompute_fraction": share,
+            "global_batch": batch,
         }  # fmt: skip
         values = planner.evaluate_grid(problem, axes)
         fits = np.broadcast_to(values[("feasible", None)], size)

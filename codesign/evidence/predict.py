@@ -36,7 +36,9 @@ def batches(converted: Sequence[Converted], targets: Sequence[str]) -> list[Batc
     for members in groups.values():
         problems = [p for i in members if (p := converted[i].problem) is not None]
         leaves = planner.leaf_values(problems)
-        made.append(Batch(tuple(members), leaves, _constants(problems), planner.program_for(targets, problems[0], leaves)))
+        made.append(
+            Batch(tuple(members), leaves, _constants(problems), planner.program_for(targets, problems[0], leaves))
+        )
     return made
 
 

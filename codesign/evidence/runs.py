@@ -179,12 +179,13 @@ def _defaults_of_the_day(row: Row, software: dict[str, Any], assumed: list[str])
     if software["stack"] == "megatron-core" and date < "2024" and str(row["layout"].get("precision")).startswith("fp8"):
         software["low_precision_parameters"] = False
         assumed.append("software.low_precision_parameters = false: releases before 2024")
-    plain = framework.startswith("Megatron-LM") and "flash" not in framework.lower() and not row["model"].get("gated_ffn")
+    plain = (
+        framework.startswith("Megatron-LM") and "flash" not in framework.lower() and not row["model"].get("gated_ffn")
+    )
     ampere = str(row["accelerator"]).startswith(("a100", "a800", "v100"))
     if software["stack"] == "megatron-core" and plain and ampere and date <= "2024":
         software["attention_kernel"] = "unfused"
         assumed.append("software.attention_kernel = unfused: Megatron-LM's default of that day")
-
 
 
 def _hardware(row: Row, assumed: list[str]) -> tuple[str, str | None]:
@@ -235,8 +236,8 @@ def _precision(row: Row, profile: str, assumed: list[str]) -> str:
         return "bf16"
     if precision == "fp8-unspecified":
         chosen = "fp8-tensor"
-        if profile.startswith(("gb", "b2", "b3")):
-            chosen = "fp8-current"
+        if profile.startswith(("gb", "b2", "b3")) and str(row.get("stack_date") or "9999") >= "2025-05":
+            chosen = "fp8-current"  # Transformer Engine 2 brought it; delayed scaling before
         assumed.append(f"training.precision = {chosen}: the row says fp8")
         return chosen
     return str(precision)

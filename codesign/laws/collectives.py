@@ -296,7 +296,7 @@ def distinct_domains(top_k: Array, experts: Array, domains: Array, limit: Array)
     for drawn in range(int(np.max(top_k))):
         # rows with fewer experts a token multiply by exactly one: a row does not depend on its batch
         counts = drawn < top_k
-        chance = np.maximum(pool - held - drawn, 0.0) / np.where(counts, pool - drawn, 1.0)
+        chance = np.maximum(pool - held - drawn, 0.0) / np.where(counts & (pool > drawn), pool - drawn, 1.0)
         missed = missed * np.where(counts, chance, 1.0)
     return reached * (1.0 - missed)
 

@@ -144,7 +144,9 @@ def _time(
     # a level that no row crosses takes exactly no time: it is left out, which changes no bit
     if extent[0].max() > 1.0:
         two = extent[0] <= 2.0
-        rate = link_Bps * network_share * np.where(two, pair_share, share) * _axes(extent[0], torus_axes, scale_up_ranks)
+        rate = (
+            link_Bps * network_share * np.where(two, pair_share, share) * _axes(extent[0], torus_axes, scale_up_ranks)
+        )
         latency, half = np.where(two, pair_latency_s, latency_s), np.where(two, pair_half_B, half_B)
         times.append(collectives.three_parameter_s(wires[0], latency, rate, half))
     for level, rate in ((1, scale_out_Bps), (2, above_pod_Bps)):

@@ -153,9 +153,15 @@ def gemm_weight_gradient_s(
 
 
 @quantity("FLOPps", source="op_fits section 6")
-def grouped_FLOPps(gemm_FLOPps, grouped_share) -> Array:
-    """Rate of grouped expert GEMMs at many rows an expert."""
-    return gemm_FLOPps * grouped_share
+def grouped_FLOPps(gemm_FLOPps, grouped_share, local_experts) -> Array:
+    """Rate of grouped expert GEMMs at many rows an expert. One expert on a rank is a plain product, at the plain rate."""
+    return gemm_FLOPps * (1.0 - (1.0 - grouped_share) * (1.0 - 1.0 / np.maximum(local_experts, 1.0)))
+
+
+@quantity("1", source="op_fits section 6; one expert on a rank is a plain product")
+def grouped_ramp_rows(grouped_half_rows, local_experts) -> Array:
+    """Rows an expert at which grouped GEMMs reach half of their rate."""
+    return grouped_half_rows * (1.0 - 1.0 / np.maximum(local_experts, 1.0))
 
 
 def _grouped(
@@ -198,7 +204,7 @@ def expert_forward_s(
     expert_out,
     expert_in,
     grouped_FLOPps,
-    grouped_half_rows,
+    grouped_ramp_rows,
     sms,
     wave_loss,
     k_ramp,
@@ -216,7 +222,7 @@ def expert_forward_s(
         expert_out,
         expert_in,
         grouped_FLOPps,
-        grouped_half_rows,
+        grouped_ramp_rows,
         sms,
         wave_loss,
         k_ramp,
@@ -236,7 +242,7 @@ def expert_input_gradient_s(
     expert_out,
     expert_in,
     grouped_FLOPps,
-    grouped_half_rows,
+    grouped_ramp_rows,
     sms,
     wave_loss,
     k_ramp,
@@ -254,7 +260,7 @@ def expert_input_gradient_s(
         expert_in,
         expert_out,
         grouped_FLOPps,
-        grouped_half_rows,
+        grouped_ramp_rows,
         sms,
         wave_loss,
         k_ramp,
@@ -274,7 +280,7 @@ def expert_weight_gradient_s(
     expert_out,
     expert_in,
     grouped_FLOPps,
-    grouped_half_rows,
+    grouped_ramp_rows,
     sms,
     wave_loss,
     k_ramp,
@@ -286,7 +292,7 @@ def expert_weight_gradient_s(
     """Weight-gradient products of the routed experts of one rank."""
     if not kind_spec.moe:
         return np.zeros(1)
-    rate = grouped_FLOPps * WEIGHT_GRADIENT_SHARE * rows_per_expert / (rows_per_expert + grouped_half_rows)
+    rate = grouped_FLOPps * WEIGHT_GRADIENT_SHARE * rows_per_expert / (rows_per_expert + grouped_ramp_rows)
     pair = _grouped(
         expert_out,
         local_experts,
@@ -673,7 +679,8 @@ def _graph_shares(kind_spec, graph_scopes, host_graph_share) -> tuple[Array, Arr
         return np.full(1, 0.02), np.full(1, 0.02)
     saved = 1.0 - host_graph_share
     if kind_spec.moe:
-        dense = 1.0 * ("attn" in graph_scopes)
+        # the norm and the router in front of the experts are half of what a MoE layer has outside of them
+        dense = 1.0 if "attn" in graph_scopes else 0.5 * ("moe_router" in graph_scopes)
         moe = (
             0.5 * ("moe_router" in graph_scopes)
             + 0.5 * ("moe_preprocess" in graph_scopes)

@@ -409,18 +409,18 @@ def fsdp_exposed_s(
     dp_gradient_s,
     fsdp_exposed,
 ) -> Array:
-    """Fully sharded parameters and gradients: what the compute of a micro-batch does not hide, whole step."""
+    """Fully sharded parameters and gradients that compute does not hide, whole step. Shape (pipeline ranks, ...)."""
     if not _fully_sharded(sharding):
-        return np.zeros(1)
+        return 0.0 * rank_forward_s
     backward = dp_gradient_s + (dp_parameter_s if sharding.reshard else 0.0 * dp_parameter_s)
     times = micro_batches if sharding.reshard or pipeline.pp == 1 else np.ones(1)
     if not (software.overlap.dp_parameters and sharding.prefetch):
-        return np.max(dp_parameter_s + backward, axis=0) * times
+        return (dp_parameter_s + backward) * times
     edges = fsdp_exposed * (dp_parameter_s + backward)
     exposed = (
         edges + collectives.exposed_s(dp_parameter_s, rank_forward_s) + collectives.exposed_s(backward, rank_backward_s)
     )
-    return np.max(exposed, axis=0) * times
+    return exposed * times
 
 
 @quantity("s", source="communication kernels take SMs and memory bandwidth from what runs beside them")
@@ -435,13 +435,13 @@ def fsdp_slowdown_s(
     overlap_slowdown,
     pipeline,
 ) -> Array:
-    """What compute loses to gathers and scatters beside it, whole step."""
+    """What compute loses to gathers and scatters beside it, whole step. Shape (pipeline ranks, ...)."""
     if not _fully_sharded(sharding) or not software.overlap.dp_parameters:
-        return np.zeros(1)
+        return 0.0 * rank_forward_s
     backward = dp_gradient_s + (dp_parameter_s if sharding.reshard else 0.0 * dp_parameter_s)
     times = micro_batches if sharding.reshard or pipeline.pp == 1 else np.ones(1)
     beside = np.minimum(dp_parameter_s, rank_forward_s) + np.minimum(backward, rank_backward_s)
-    return np.max(overlap_slowdown * beside, axis=0) * times
+    return overlap_slowdown * beside * times
 
 
 @quantity(
@@ -469,16 +469,19 @@ def dp_gradient_exposed_s(
     bucket_passes,
     gradient_reductions,
 ) -> Array:
-    """Gradient reduction that backward passes do not hide: the last one, or each where gradients are kept sharded."""
+    """Gradient reduction that the last backward pass does not hide, or each pass where gradients are kept sharded.
+
+    Shape (pipeline ranks, ...).
+    """
     if _fully_sharded(sharding):
-        return np.zeros(1)
+        return 0.0 * rank_backward_s
     if not (software.overlap.dp_gradients and software.bucketed):
-        return np.max(dp_gradient_s, axis=0) * gradient_reductions
+        return dp_gradient_s * gradient_reductions
     if sharding.kind == "zero2":
         each = collectives.exposed_s(dp_gradient_s, overlap_window * bucket_passes * rank_backward_s)
-        return np.max(np.maximum(each * gradient_reductions, last_bucket_share * dp_gradient_s), axis=0)
+        return np.maximum(each * gradient_reductions, last_bucket_share * dp_gradient_s)
     hidden = collectives.exposed_s(dp_gradient_s, overlap_window * bucket_passes * rank_backward_s)
-    return np.max(np.maximum(hidden, last_bucket_share * dp_gradient_s), axis=0)
+    return np.maximum(hidden, last_bucket_share * dp_gradient_s)
 
 
 @quantity(
@@ -487,21 +490,30 @@ def dp_gradient_exposed_s(
 def dp_parameter_exposed_s(
     sharding, software, rank_forward_s, dp_parameter_s, last_bucket_share, overlap_window, bucket_passes
 ) -> Array:
-    """Parameter gather of a sharded optimizer that the first forward pass does not hide."""
+    """Parameter gather of a sharded optimizer that the first forward pass does not hide. Shape (ranks, ...)."""
     if _fully_sharded(sharding) or sharding.kind == "none":
-        return np.zeros(1)
+        return 0.0 * rank_forward_s
     if not software.overlap.dp_parameters:
-        return np.max(dp_parameter_s, axis=0)
+        return dp_parameter_s
     hidden = collectives.exposed_s(dp_parameter_s, overlap_window * bucket_passes * rank_forward_s)
-    return np.max(np.maximum(hidden, last_bucket_share * dp_parameter_s), axis=0)
+    return np.maximum(hidden, last_bucket_share * dp_parameter_s)
 
 
 @quantity(
     "s", source="sum", parts=("dp_gradient_exposed_s", "dp_parameter_exposed_s", "fsdp_exposed_s", "fsdp_slowdown_s")
 )
-def dp_exposed_s(dp_gradient_exposed_s, dp_parameter_exposed_s, fsdp_exposed_s, fsdp_slowdown_s) -> Array:
-    """Data-parallel communication that compute does not hide, and the compute that it slows, whole step."""
+def rank_dp_exposed_s(dp_gradient_exposed_s, dp_parameter_exposed_s, fsdp_exposed_s, fsdp_slowdown_s) -> Array:
+    """Data-parallel communication that compute does not hide, and what it slows, whole step. Shape (pipeline ranks, ...)."""
     return dp_gradient_exposed_s + dp_parameter_exposed_s + fsdp_exposed_s + fsdp_slowdown_s
+
+
+@quantity(
+    "s", source="the step ends when the last rank is done: faster ranks have time to spare for their communication"
+)
+def dp_exposed_s(rank_dp_exposed_s, rank_work_s, micro_batches) -> Array:
+    """What data-parallel communication adds to the step: the worst of all ranks, less the time that each has to spare."""
+    spare = micro_batches * (np.max(rank_work_s, axis=0) - rank_work_s)
+    return np.max(rank_dp_exposed_s - spare, axis=0)
 
 
 # ---------------------------------------------------------------------------------------------------- optimizer

@@ -16,6 +16,8 @@ from codesign import graph, units
 from codesign.planner import Plan
 from codesign.quantities import communication, compute, memory, model
 from codesign.report import view
+from codesign.spec import references as entries
+from codesign.spec.references import Reference
 
 WIDTH = 80
 BAR = 18  # characters of a full bar
@@ -396,6 +398,11 @@ def once(tree: graph.Explanation) -> graph.Explanation:
     return cut(tree)
 
 
+def _about(node: graph.Explanation) -> str:
+    """What a value is, and where it or its equation is from."""
+    return ". ".join(text for text in (first_sentence(node.doc), node.source and f"[{node.source}]") if text)
+
+
 def explanation_tree(tree: graph.Explanation, labels: Labels) -> str:
     """The tree under a number: name = value, what it is, where its equation or its value is from."""
     lines, roles = [], []
@@ -404,7 +411,7 @@ def explanation_tree(tree: graph.Explanation, labels: Labels) -> str:
         mark = f"{_MARKS[node.role]} " if node.role in _MARKS and depth else ""
         begin = f"{indent}{mark}{title(node)} = "
         lines.append(wrap(show_value(node.value, node.unit, labels(node)), f"{indent}      ", begin))
-        about = ". ".join(text for text in (first_sentence(node.doc), node.source and f"[{node.source}]") if text)
+        about = _about(node)
         if about:
             lines.append(wrap(about, f"{indent}    "))
         if depth and node.role in _MARKS and node.role not in roles:
@@ -440,10 +447,45 @@ def explanation_markdown(tree: graph.Explanation, labels: Labels) -> str:
     """The tree as a nested Markdown list."""
     lines = []
     for depth, node in walk(tree):
-        about = ". ".join(text for text in (first_sentence(node.doc), node.source and f"[{node.source}]") if text)
+        about = _about(node)
         value = show_value(node.value, node.unit, labels(node))
         lines.append(f"{'  ' * depth}- `{title(node)}` = {value}{': ' if about else ''}{about}")
     return "\n".join(lines) + "\n"
+
+
+def references(trees: Iterable[graph.Explanation]) -> list[Reference]:
+    """What the source keys shown in the trees stand for, by key."""
+    shown = " ; ".join(_about(node) for tree in trees for _, node in walk(tree))
+    return sorted(entries.lookup(shown), key=lambda reference: list(entries.load()).index(reference.key))
+
+
+def references_block(found: Sequence[Reference]) -> str:
+    """Key, formula and origin of each, and the letters of the formulas; nothing where there is none."""
+    if not found:
+        return ""
+    lines = ["references"]
+    for reference in found:
+        lines.append(wrap(f"{reference.title} ({reference.status})", "    ", f"  {reference.key}: "))
+        lines += [wrap(line, "        ", "      ") for line in reference.formula.splitlines()]
+        lines.append(wrap(f"[{reference.source}]", "    "))
+    if letters := entries.symbols_in(found):
+        lines.append(wrap(", ".join(f"{symbol} {meaning}" for symbol, meaning in letters.items()), "    ", "  "))
+    return "\n".join(lines) + "\n"
+
+
+def references_markdown(found: Sequence[Reference]) -> str:
+    """The same as a Markdown list."""
+    if not found:
+        return ""
+    lines = [f"- {one.key}: `{'; '.join(one.formula.splitlines())}` ({one.source}; {one.status})" for one in found]
+    letters = ", ".join(f"{symbol} {meaning}" for symbol, meaning in entries.symbols_in(found).items())
+    return "\n".join(["References:", "", *lines, *(["", letters] if letters else [])]) + "\n"
+
+
+def references_dict(found: Sequence[Reference]) -> list[dict[str, str]]:
+    """The same as plain data."""
+    names = ("key", "title", "formula", "source", "status")
+    return [{name: getattr(one, name) for name in names} for one in found]
 
 
 def change(name: str, before: Any, after: Any, unit: str) -> str:

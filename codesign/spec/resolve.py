@@ -186,7 +186,7 @@ def resolve(
         structure[f"kind_spec[{kind.name}]"] = kind
     read: set[str] = set()
     leaves = _leaves(spec, layout, prof, stack, recipe, precision, recompute, constants, read)
-    notes += _without_effect(spec, layout, prof, stack, recompute, kinds, read)
+    notes += _without_effect(spec, layout, prof, stack, recompute, kinds, read, leaves)
     return Problem(
         tuple(sorted(structure.items(), key=lambda item: item[0])),
         tuple(kinds),
@@ -257,7 +257,7 @@ def _layout(spec: schema.Spec, prof: profiles.Profile, stack: stacks.Stack, note
         raise SpecError(f"schedule 'none' with pp {pp}: name a pipeline schedule", field="layout.schedule")
     elif layout.schedule != "none" and pp == 1:
         update["schedule"] = "none"
-        notes.append(f"schedule '{layout.schedule}' has no effect with pp 1")
+        notes.append(f"layout.schedule '{layout.schedule}' has no effect here: pp is 1")
     if layout.sharding is None:
         update["sharding"] = stack.unknown.sharding
         notes.append(f"sharding = {stack.unknown.sharding}, the default of {stack.name}")
@@ -577,14 +577,17 @@ def _leaves(
     of_constant("permute_passes", "permute_passes")
     of_constant("overlap_slowdown", "overlap_slowdown")
     of_constant("straggler_per_doubling", "straggler_per_doubling")
-    of_constant("network_share", stack.network, f"stack {stack.name}: the whole network is used")
+    network = stack.network if stack.released <= stack.network_until else 1.0
+    of_constant("network_share", network, f"stack {stack.name}: the whole network is used")
     of_constant("fsdp_exposed", "fsdp_exposed")
     of_constant("ageing_per_year", "ageing_per_year" if stack.ages else 0.0, f"stack {stack.name} is not aged")
     put("age_years", _age(stack), "spec", f"software.date {stack.released}")
     of_constant("fixed_step_s", "fixed_step_s")
     of_constant("host_wait_per_rank", "host_wait_per_rank")
     of_constant("host_unfused_softmax", "host_unfused_softmax")
-    put("optimizer_passes", 1.2, "assumed", "optimizer traffic over the minimum: gradient norm and clipping")
+    of_constant(
+        "optimizer_passes", stack.optimizer_passes, f"stack {stack.name}: gradient norm and clipping over the minimum"
+    )
     put("last_bucket_share", 0.08, "assumed", "about a dozen buckets: the last one has nothing beside it")
     put("overlap_window", 0.85, "assumed", "the share of a pass in which buckets are ready and the link is free")
     put("nccl_B", 1.5 * 2.0**30, "measured", "EQ-17: ml-engineering, 1.5 GiB at the first collective")
@@ -626,7 +629,8 @@ def _leaves(
             key = f"scale_up.collectives.{operation}.{field}"
             of_profile(f"up_{short}_{name}", key)
             pair = f"scale_up.pair.{operation}.{field}"
-            of_profile(f"pair_{short}_{name}", pair if pair in data else key)
+            if operation != "p2p":
+                of_profile(f"pair_{short}_{name}", pair if pair in data else key)
     of_profile("nic_Bps", "scale_out.nic_Bps")
     of_profile("nic_share", "scale_out.efficiency")
     of_profile("nic_half_B", "scale_out.half_B")
@@ -690,6 +694,7 @@ def _without_effect(
     recompute: schema.Recompute,
     kinds: Mapping[str, Kind],
     read: set[str],
+    leaves: Mapping[str, Leaf],
 ) -> list[str]:
     """What the spec says that changes nothing in this plan, one note each. Nothing is ignored in silence."""
     model, software, overlap = spec.model, spec.software, spec.layout.overlap
@@ -746,6 +751,24 @@ def _without_effect(
             and bool({"moe", "moe_router", "moe_preprocess"} & set(layout.cuda_graphs or ())),
             "layout.cuda_graphs",
             "the model has no MoE layer to capture",
+        ),
+        (
+            not dense and "mlp" in (layout.cuda_graphs or ()),
+            "layout.cuda_graphs",
+            "the model has no dense FFN to capture",
+        ),
+        (
+            model.moe is not None
+            and layout.order.index("ep") < max(layout.order.index("tp"), layout.order.index("cp")),
+            "layout.order",
+            "experts have a mesh of their own: only whether ep stands before or after dp counts",
+        ),
+        (
+            software.attention_kernel is not None
+            and software.attention_kernel != "unfused"
+            and leaves["attention_kernel_share"].value == leaves["attention_age_share"].value == 1.0,
+            "software.attention_kernel",
+            f"{software.attention_kernel} is timed at the attention rate that was measured on this accelerator",
         ),
     ]
     notes = [f"{field} has no effect here: {why}" for condition, field, why in said if condition]

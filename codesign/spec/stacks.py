@@ -66,6 +66,8 @@ class Stack:
     launch_blocking: bool = False
     ages: bool = False
     network: str | float = 1.0
+    network_until: str = "9999"  # releases after this date use the whole network
+    optimizer_passes: str | float = 1.2  # traffic of the optimizer step over the fused minimum: norm and clipping
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,371 @@
+"""Generated documentation: nomenclature, equations, what their source keys stand for, and the figures of the README.
+
+Pure functions from the registry, the measured runs and a plan to Markdown; `python -m codesign.report.reference` in the
+folder of a checkout writes them. A test compares the files with these functions, so that no page grows old in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import codesign.quantities  # registers every quantity
+from codesign import units
+from codesign.evidence.nearest import nearest
+from codesign.evidence.validate import Validation, validate
+from codesign.graph import REGISTRY, Quantity
+from codesign.planner import Plan, plan
+from codesign.report import text
+from codesign.spec import references, stacks
+
+COMMAND = "python -m codesign.report.reference"
+EXAMPLE = "examples/llama-3.1-405b-h100.yaml"
+EXAMPLE_ROW = "llama3-t4-16384-8192"  # the measured run that the example describes: Llama 3 paper, table 4
+SUMMARY = stacks.DATA / "error_summary.json"  # written by `make refit`
+
+_WRITTEN = f"<!-- Written by `{COMMAND}`: change the code, not this page. -->"
+_ABOUT_INPUTS = (
+    "What no equation gives: fields of the spec, of the profile, of the software stack, and the structure of the "
+    "layout. `codesign explain SPEC NAME` prints the value, kind and source of one in a plan."
+)
+_ABOUT_EQUATIONS = (
+    "One section a quantity, by module. EQ numbers are those that the docstrings in `codesign/laws/` carry beside the "
+    "paper; [references.md](references.md) has what they stand for. [nomenclature.md](nomenclature.md) is the short "
+    "list. `codesign explain SPEC NAME` prints the same tree "
+    "with the values of a plan."
+)
+_ABOUT_REFERENCES = (
+    "What the keys in the sources of [equations.md](equations.md), in the docstrings of `codesign/laws/` and in the "
+    "fitted constants stand for. Status: confirmed was read in the origin named; derived was worked out or fitted here; "
+    "unconfirmed is recalled and marked in the formula. Matrix products are M x K by K x N."
+)
+_COUNTED = (
+    "error = predicted / measured - 1; median and 90th percentile give each row the weight 1 / rows of its group; "
+    "mean and bias average the groups' means; ranking is the share of pairs of layouts, measured more than 5 % "
+    "apart, that we put in the right order. `memory` counts the rows with a measured peak."
+)
+_ROOMS = tuple(codesign.quantities.__all__)
+_MOST_READERS = 4
+_MOST_STAGE_LINES = 5  # title of two lines, heads, two lines of ranks
+_NODE = 8  # accelerators of the largest node among the measured runs of several layouts
+_REGRET = 0.03
+
+
+# ---------------------------------------------------------------------------------------------------- quantities
+
+
+def registered() -> list[Quantity]:
+    """Every quantity of a plan, module by module, in the order in which they are written."""
+    mine = [q for q in REGISTRY.values() if q.function.__module__ in {f"codesign.quantities.{r}" for r in _ROOMS}]
+    return sorted(mine, key=lambda q: (q.function.__module__, q.function.__code__.co_firstlineno))
+
+
+def _by_room(quantities: Sequence[Quantity]) -> list[tuple[str, list[Quantity]]]:
+    return [(room, list(members)) for room, members in groupby(quantities, key=_room)]
+
+
+def _room(quantity: Quantity) -> str:
+    return quantity.function.__module__.rpartition(".")[2]
+
+
+def _inputs(quantity: Quantity) -> list[str]:
+    """Names that it reads, without the member of its own index set."""
+    return [name for name in quantity.inputs if name != quantity.over]
+
+
+def _leaves(quantities: Sequence[Quantity]) -> dict[str, list[str]]:
+    """Inputs that no equation gives, and who reads them."""
+    names = {q.name for q in quantities}
+    readers: dict[str, list[str]] = {}
+    for quantity in quantities:
+        for name in _inputs(quantity):
+            if name not in names:
+                readers.setdefault(name, []).append(quantity.name)
+    return dict(sorted(readers.items()))
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _per(quantity: Quantity) -> str:
+    axes = [quantity.over] if quantity.over else []
+    return ", ".join([*axes, *([quantity.labels] if quantity.labels else [])])
+
+
+def nomenclature(quantities: Sequence[Quantity]) -> str:
+    """The names: each unit suffix, each quantity with its unit, first sentence and source, each input with its unit."""
+    suffixes = [
+        {"suffix": f"`_{name}`" if name != "1" else "none", "unit": meaning}
+        for name, (meaning, _) in units.SUFFIXES.items()
+    ]
+    lines = [
+        "# Nomenclature", _WRITTEN,
+        "A name is snake_case and ends in its unit. [equations.md](equations.md) has the one equation of each.",
+        "## Unit suffixes", text.markdown_table(suffixes).rstrip(),
+        "GiB and MiB are powers of two, GB and Gb/s powers of ten. Model and hardware FLOPs are named apart.",
+        f"## Quantities ({len(quantities)})",
+        "`kind`: one value for each kind of layer of the model (dense, moe, and so on).",
+    ]
+    for room, members in _by_room(quantities):
+        rows = [
+            {
+                "name": f"[`{q.name}`](equations.md#{q.name.lower()})", "unit": _unit(q.unit), "per": _per(q) or "-",
+                "what": text.first_sentence(q.doc), "source": q.source,
+            }
+            for q in members
+        ]
+        lines += [f"### {room.capitalize()}", text.markdown_table(rows).rstrip()]
+    leaves = [
+        {"name": f"`{name}`", "unit": _unit(units.suffix(name)), "read by": _readers(readers)}
+        for name, readers in _leaves(quantities).items()
+    ]
+    lines += [
+        f"## Inputs ({len(leaves)})",
+        _ABOUT_INPUTS,
+        text.markdown_table(leaves).rstrip(),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _unit(unit: str) -> str:
+    return "-" if unit == "1" else units.base(unit)
+
+
+def _readers(readers: Sequence[str]) -> str:
+    more = f" and {len(readers) - _MOST_READERS} more" if len(readers) > _MOST_READERS else ""
+    return _code(readers[:_MOST_READERS]) + more
+
+
+def equations(quantities: Sequence[Quantity]) -> str:
+    """The reference: each quantity with its docstring, source, inputs and parts, and the module of its equation."""
+    known = {q.name for q in quantities}
+    lines = [
+        "# Equations", _WRITTEN,
+        _ABOUT_EQUATIONS,
+    ]
+    for room, members in _by_room(quantities):
+        path = f"codesign/quantities/{room}.py"
+        lines += [f"## {room.capitalize()}", f"Equations in [{path}](../{path})."]
+        lines += [_section(quantity, known) for quantity in members]
+    return "\n\n".join(lines) + "\n"
+
+
+def _section(quantity: Quantity, known: set[str]) -> str:
+    facts = [f"unit: {units.SUFFIXES[quantity.unit][0]}"]
+    if quantity.over:
+        facts.append(f"one value for each {quantity.over}")
+    if quantity.labels:
+        facts.append(f"rows of its leading axis: {quantity.labels}")
+    facts.append(f"source: {_cited(quantity.source)}")
+    facts.append(f"inputs: {_links(_inputs(quantity), known) or 'none'}")
+    for head, names in (("sum of", quantity.parts), ("largest of", quantity.worst_of), ("hides", quantity.hides)):
+        if names:
+            facts.append(f"{head}: {_links(names, known)}")
+    return f"### {quantity.name}\n\n{quantity.doc}\n\n" + "\n".join(f"- {fact}" for fact in facts)
+
+
+def _links(names: Iterable[str], known: set[str]) -> str:
+    return ", ".join(f"[`{name}`](#{name.lower()})" if name in known else f"`{name}`" for name in names)
+
+
+def _cited(source: str) -> str:
+    """A source whose keys link to their entries."""
+    known = {name: one for one in references.load().values() for name in (one.key, *one.also)}
+    cited = source
+    for mention in reversed(references.mentions(source)):
+        entry = known.get(mention.keys[-1])
+        if entry:
+            shown = source[mention.start:mention.end]
+            cited = f"{cited[:mention.start]}[{shown}](references.md#{entry.anchor}){cited[mention.end:]}"
+    return cited
+
+
+# ---------------------------------------------------------------------------------------------------- references
+
+
+def references_page() -> str:
+    """Every source key with its formula, origin and standing."""
+    entries = references.load().values()
+    letters = [{"symbol": f"`{symbol}`", "meaning": meaning} for symbol, meaning in references.symbols().items()]
+    lines = [
+        "# References", _WRITTEN, _ABOUT_REFERENCES, "## Symbols", text.markdown_table(letters).rstrip(),
+        f"## Keys ({len(entries)})", *(_entry(entry) for entry in entries),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _entry(entry: references.Reference) -> str:
+    facts = [f"source: {entry.source}", f"status: {entry.status}"]
+    if entry.also:
+        facts.append(f"also cited as: {', '.join(entry.also)}")
+    facts += [f"section {number}: {meaning}" for number, meaning in entry.sections.items()]
+    body = "\n".join(f"- {fact}" for fact in facts)
+    return f"### {entry.key}\n\n{_capital(entry.title)}.\n\n```text\n{entry.formula}\n```\n\n{body}"
+
+
+def _capital(title: str) -> str:
+    return title[0].upper() + title[1:]
+
+
+# ---------------------------------------------------------------------------------------------------- accuracy
+
+
+def error_table(validation: Validation) -> str:
+    """The table of errors by cell, what it counts, and how often the picked layout is near the best measured."""
+    rows = [
+        {
+            "accelerator, stack, model": row["cell"], "rows": str(row["n"]), "groups": str(row["groups"]),
+            "refused": str(row["refused"]),
+            **{f"{name}, %": _per_cent(row.get(name), name == "bias") for name in ("median", "p90", "mean", "bias")},
+            "ranking, %": _per_cent(row.get("ranking")),
+        }
+        for row in validation.summary_rows()
+    ]
+    fitted = len(validation.constants())
+    constants = f"{fitted} constants were fitted to the rows called ok, none to caution rows or to memory."
+    return "\n\n".join([_table(rows), _COUNTED, constants, *_pick(validation)])
+
+
+def _pick(validation: Validation) -> list[str]:
+    """Whether the layout that we would pick is the best measured; nothing where no family is large enough."""
+    regret = validation.regret()
+    if not regret:
+        return []
+    group_of = {str(row["group"]): row for row in validation.measured}
+    keys = [key.rsplit(" ", 3) for key in regret]  # group, accelerators, batch, sequence length
+    small = [
+        group_of[group]["model"]["params_b"] for group, accelerators, *_ in keys
+        if int(accelerators) <= _NODE and group_of[group]["model"]["size_class"] == "<2B"
+    ]
+    near = sum(lost <= _REGRET for lost in regret.values())
+    line = (
+        f"Picking a layout: of the {len(regret)} families with six measured layouts or more, the layout that we call "
+        f"fastest was measured within 3 % of the best in {near} ({100 * near / len(regret):.0f} %), "
+        f"at worst {100 * max(regret.values()):.0f} % slower."
+    )
+    if small:
+        line += (
+            f" {len(small)} of these families are models of {min(small):.1f} to {max(small):.1f}B on one node of at most "
+            f"{_NODE} accelerators."
+        )
+    return [line]
+
+
+def held_out_table(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """Errors on rows that the constants had not seen, from the summary that `make refit` writes."""
+    heads = {
+        "in_sample": "nothing left out", "leave_one_group_out": "one group (publication, model, accelerator) left out",
+        "leave_one_source_out": "one source left out (stacks that have two)",
+    }
+    rows = [
+        {
+            "step time, constants fitted with": head, "rows": str(summary[key]["rows"]),
+            "groups": str(summary[key]["groups"]),
+            **{
+                f"{name}, %": _per_cent(summary[key].get(name), name == "bias")
+                for name in ("median", "p90", "mean", "bias", "ranking")
+            },
+        }
+        for key, head in heads.items()
+    ]
+    return _table(rows)
+
+
+def held_out_summary() -> dict[str, Any]:
+    """What the last `make refit` wrote."""
+    return json.loads(SUMMARY.read_text(encoding="utf-8"))
+
+
+def _per_cent(value: float | None, signed: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{100 * value:{'+' if signed else ''}.1f}"
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A Markdown table, the first column left, the rest right."""
+    lines = text.markdown_table(rows).rstrip().splitlines()
+    return "\n".join([lines[0], re.sub(r"(?<!^)\| ---", "| ---:", lines[1]), *lines[2:]])
+
+
+# ---------------------------------------------------------------------------------------------------- the plan shown
+
+
+def plan_excerpt(screen: str) -> str:
+    """The screen of `codesign plan`, without most ranks, the terms of the memory and the citations; cuts are marked."""
+    return "\n\n".join(_shortened(section) for section in screen.strip().split("\n\n"))
+
+
+def _shortened(section: str) -> str:
+    lines = section.splitlines()
+    if lines[0].startswith("memory:") and len(lines) > _MOST_STAGE_LINES:
+        return "\n".join([*lines[:_MOST_STAGE_LINES], f"  [{len(lines) - _MOST_STAGE_LINES} lines left out]"])
+    return section
+
+
+def published_beside(made: Plan, validation: Validation) -> str:
+    """The step time of the example beside the one of its publication."""
+    pair = zip(validation.rows, validation.measured, strict=True)
+    out, row = next((out, row) for out, row in pair if out["id"] == EXAMPLE_ROW)
+    measured_s, interval = out["measured_step_s"], made.step_interval
+    place = "inside" if interval.low <= measured_s <= interval.high else "outside"
+    return (
+        f"Published for this run ({row['source']['title']}): {units.show(measured_s, 's')} a step. Ours is "
+        f"{100 * (made.step_s / measured_s - 1):+.1f} %; the published time is {place} of the interval. "
+        f"Trust in that row: {row['trust']['level']} ({row['trust']['why']})."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def replace_block(page: str, name: str, body: str) -> str:
+    """`page` with what stands between `<!-- name:begin -->` and `<!-- name:end -->` replaced."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"the page needs one {begin} and after it one {end}")
+    head, _, rest = page.partition(begin)
+    return f"{head}{begin}\n{body.strip()}\n{end}{rest.partition(end)[2]}"
+
+
+def readme(page: str, validation: Validation, made: Plan, summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README with its plan and its errors as they are now."""
+    screen = plan_excerpt(text.plan_screen(made, nearest(made)))
+    shown = f"```text\n$ codesign plan {EXAMPLE}\n{screen}\n```\n\n{published_beside(made, validation)}"
+    page = replace_block(page, "plan", shown)
+    page = replace_block(page, "errors", error_table(validation))
+    return replace_block(page, "held-out", held_out_table(summary))
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """Every generated file of the checkout in `root`, with its text."""
+    page = (root / "README.md").read_text(encoding="utf-8")
+    return {
+        root / "docs" / "nomenclature.md": nomenclature(registered()),
+        root / "docs" / "equations.md": equations(registered()),
+        root / "docs" / "references.md": references_page(),
+        root / "README.md": readme(page, validate(), plan(root / EXAMPLE), held_out_summary()),
+    }
+
+
+def main() -> int:
+    root = Path.cwd()
+    if not (root / EXAMPLE).is_file() or not (root / "README.md").is_file():
+        print(f"run it in the folder of a checkout: {COMMAND}", file=sys.stderr)
+        return 2
+    for path, body in pages(root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, encoding="utf-8")
+        print(f"wrote {path.relative_to(root)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
