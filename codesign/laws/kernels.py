@@ -2,7 +2,7 @@
 
 All functions are elementwise over float64 arrays that broadcast together; times in seconds. Rates are sustained rates
 (datasheet peak times a measured fraction), so that the laws hold no efficiency of their own. The forms were fitted to
-35,742 GEMM and 76,000 attention timings a system (ai-dynamo/aiconfigurator@095f58a, reference/hardware/op_fits.md).
+35,742 GEMM and 76,000 attention timings a system (ai-dynamo/aiconfigurator@095f58a; op_fits).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def gemm_s(
     """One m x n x k matrix product: t0 + (t_compute^3 + t_memory^3)^(1/3)  (op_fits G3 at sustained rates).
 
     `k_ramp`: prologue and epilogue expressed as extra k columns (about 100); `input_B`, `output_B`: bytes an element;
-    `memory_Bps`: sustained. Median error 3 to 5 % for bf16 on unseen shapes, m 1 to 32768, n, k 32 to 65536.
+    `memory_Bps`: sustained. Median error 3 to 8 % for bf16 on unseen shapes, m 1 to 32768, n, k 32 to 65536.
     """
     compute = 2.0 * TILE_SHORT * TILE_LONG * sms * waves_paid(tiles(m, n), sms, wave_loss) * (k + k_ramp) / rate_FLOPps
     memory = ((m * k + k * n) * input_B + m * n * output_B) / memory_Bps

@@ -179,6 +179,7 @@ def saved_B(
 ) -> Array:
     """Bytes that one layer keeps for its backward pass, one micro-batch, without recompute. Shape (tensors, ...)."""
     a = activation_B
+    gate = saved_operand_B if software.narrow_activations else a
     local = heads / tp
     per = {
         # residual stream before each norm, and each norm's output (the input of the next product, in its precision)
@@ -190,15 +191,15 @@ def saved_B(
         # scores and probabilities at 16 bits and a one-byte mask
         "scores": rank_tokens * local * sequence_tokens * 2.5 * a,
         "latents": norm_tokens * (2.0 * q_lora + 2.0 * kv_lora + rope_dim) * a,
-        "ffn_input": rank_tokens * gated_matrices * ffn / tp * a,
+        "ffn_input": rank_tokens * gated_matrices * ffn / tp * gate,
         "ffn_product": rank_tokens * ffn / tp * saved_operand_B,
         "routed_input": routed_rows * hidden * saved_operand_B,
-        "expert_input": routed_rows * gated_matrices * expert_ffn / etp * a,
+        "expert_input": routed_rows * gated_matrices * expert_ffn / etp * gate,
         "expert_product": routed_rows * expert_ffn / etp * saved_operand_B,
         # what the experts return, kept for the gradient of the routing weights (EQ-13)
-        "routed_output": routed_rows * hidden * a,
+        "routed_output": routed_rows * hidden * a * (0.0 if software.narrow_activations else 1.0),
         "routing": norm_tokens * (experts * 3.0 + top_k * 4.0) * 2.0 * a,
-        "shared_input": rank_tokens * gated_matrices * shared_ffn / tp * a,
+        "shared_input": rank_tokens * gated_matrices * shared_ffn / tp * gate,
         "shared_product": rank_tokens * shared_ffn / tp * saved_operand_B,
         "dropout_masks": norm_tokens * hidden * 2.0 * 0.5 * a,
     }

@@ -209,6 +209,7 @@ def _stack(spec: schema.Spec) -> stacks.Stack:
         "fused_cross_entropy": software.fused_cross_entropy,
         "fused_weight_gradient": software.fused_weight_gradient,
         "low_precision_parameters": software.low_precision_parameters,
+        "narrow_activations": software.narrow_activations,
         "gradient_dtype": software.gradient_dtype,
         "reduce_dtype": software.gradient_dtype,
         "host": software.host_layer_s,

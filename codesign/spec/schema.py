@@ -296,6 +296,7 @@ class Software(Section):
     fused_cross_entropy: Flag | None = None
     fused_weight_gradient: Flag | None = None
     low_precision_parameters: Flag | None = None
+    narrow_activations: Flag | None = None
     gradient_dtype: DType | None = None
     host_layer_s: Seconds | None = None
 

@@ -60,6 +60,7 @@ class Stack:
     bucketed: bool = True
     fused_cross_entropy: bool = False
     fused_weight_gradient: bool = False  # weight gradients are accumulated inside the product
+    narrow_activations: bool = False  # inputs of SwiGLU are kept in the matmul precision, expert outputs are not kept
     low_precision_parameters: bool = False  # fp8 parameters replace the 16-bit copy, and travel as such
     compile: bool = False
     xla: bool = False

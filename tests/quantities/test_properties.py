@@ -604,6 +604,7 @@ CASES: list[tuple[Flat, str, Any]] = [
     (DENSE, "software.host_layer_s", "50 ms"),
     (DENSE, "software.fused_weight_gradient", False),
     (_with(DENSE, training__precision="fp8-tensor"), "software.low_precision_parameters", False),
+    (_with(DENSE, training__precision="fp8-tensor"), "software.narrow_activations", True),
     # -- input
     (_with(DENSE, input={"storage_Bps": "1 MB/s"}), "input.storage_Bps", "2 MB/s"),
     (_with(DENSE, input={"storage_Bps": "1 MB/s"}), "input.bytes_per_token", 8.0),
