@@ -195,6 +195,9 @@ class Plan:
             return key
         if name in self.values:
             return name
+        members = [f"{name}[{k[1]}]" for k in self.values if isinstance(k, tuple) and k[0] == base and k[1] is not None]
+        if members:
+            raise errors.SpecError(f"{base!r} has a value for each layer kind: ask for {', '.join(members)}", field=name)
         names = sorted({k[0] if isinstance(k, tuple) else k for k in self.values})
         raise errors.SpecError(f"no quantity {name!r} in this plan.{_near(name, names)}", field=name)
 

@@ -33,6 +33,15 @@ def waves_paid(tile_count: Array, sms: Array, wave_loss: Array) -> Array:
     return waves + wave_loss * (np.ceil(waves) - waves)
 
 
+def power_capped_share(limit_W: Array, rated_W: Array) -> Array:
+    """Sustained matmul rate under a power set point over the rate at rated power: sqrt(limit / rated), at most 1.
+
+    Large GEMMs pin the power limit, and clocks follow it: 0.60 of peak at 1,000 W and 0.49 to 0.50 at 700 W on B200 give an
+    exponent of 0.54 (aiconfigurator@095f58a, SimuMax@4dcaae5). Holds for half to full rated power.
+    """
+    return np.minimum(np.sqrt(limit_W / rated_W), 1.0)
+
+
 def gemm_s(
     m: Array,
     n: Array,

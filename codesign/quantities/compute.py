@@ -18,16 +18,22 @@ WEIGHT_GRADIENT_SHARE = 0.96
 # ---------------------------------------------------------------------------------------------------- rates
 
 
+@quantity("1", source="clocks follow the power set point under matrix load")
+def power_share(power_limit_W, rated_W) -> Array:
+    """What a power cap leaves of the sustained matmul rate."""
+    return kernels.power_capped_share(power_limit_W, rated_W)
+
+
 @quantity("FLOPps", source="op_fits section 7.1: sustained, not burst")
-def gemm_FLOPps(peak_FLOPps, gemm_share, recipe_share) -> Array:
+def gemm_FLOPps(peak_FLOPps, gemm_share, recipe_share, power_share) -> Array:
     """Rate that large GEMMs of the matmul precision sustain in a step."""
-    return peak_FLOPps * gemm_share * recipe_share
+    return peak_FLOPps * gemm_share * recipe_share * power_share
 
 
 @quantity("FLOPps", source="op_fits section 7.1")
-def half_gemm_FLOPps(half_peak_FLOPps, gemm_share) -> Array:
+def half_gemm_FLOPps(half_peak_FLOPps, gemm_share, power_share) -> Array:
     """Rate of 16-bit GEMMs: LM head, router and whatever a low-precision recipe leaves wide."""
-    return half_peak_FLOPps * gemm_share
+    return half_peak_FLOPps * gemm_share * power_share
 
 
 @quantity("FLOPps", source="op_fits section 3; kernel generation by stack")

@@ -561,6 +561,12 @@ def _leaves(
             {"k0": "k_ramp", "launch_s": "gemm_launch_s", "memory_efficiency": "gemm_memory_share"}.get(name, name),
             f"{gemm}.{name}",
         )
+    if data.get("accelerator.power_limit_W") is None:
+        put("rated_W", 1.0, "assumed", "no power set point below the rated power")
+        put("power_limit_W", 1.0, "assumed", "no power set point below the rated power")
+    else:
+        of_profile("rated_W", "accelerator.tdp_W")
+        of_profile("power_limit_W", "accelerator.power_limit_W")
     sms = data.get("accelerator.sms")
     if sms is None or sms.value is None:
         put("sms", 1.0, "assumed", "no count of multiprocessors published: no wave quantisation")
