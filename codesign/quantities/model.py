@@ -250,7 +250,7 @@ def rank_dense_parameters(
     kinds = list(sharded_parameters)
     layers = add(stage_layers[k] * (sharded_parameters[k] + replicated_parameters[k]) for k in kinds)
     last = kinds[-1]
-    mtp = stage_mtp * (sharded_parameters[last] + replicated_parameters[last] + 2.0 * hidden * hidden)
+    mtp = stage_mtp * (sharded_parameters[last] + replicated_parameters[last] + 2.0 * hidden * (hidden + norm_vectors))
     # tied weights are one matrix where first and last stage are one rank, a copy on each where they are not
     head = head_parameters * (0.0 if tied_embeddings and pipeline.pp == 1 else 1.0) + final_norm * norm_vectors * hidden
     return (

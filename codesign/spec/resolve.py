@@ -564,6 +564,10 @@ def _leaves(
     if data.get("accelerator.power_limit_W") is None:
         put("rated_W", 1.0, "assumed", "no power set point below the rated power")
         put("power_limit_W", 1.0, "assumed", "no power set point below the rated power")
+    elif data.get("accelerator.tdp_W") is None:
+        raise SpecError(
+            f"{prof.name} has no rated power: a power limit needs accelerator.tdp_W beside it", field="cluster.override"
+        )
     else:
         of_profile("rated_W", "accelerator.tdp_W")
         of_profile("power_limit_W", "accelerator.power_limit_W")
