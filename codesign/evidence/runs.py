@@ -141,6 +141,7 @@ def to_spec(row: Row, assumed: list[str]) -> schema.Spec:
             "master": "bf16",
             "moments": "bf16",
         }
+        assumed.append("training.precision: gradients and parameters fp8, master and moments bf16, as FP8-LM describes")
     software: dict[str, Any] = {"stack": stack.name}
     date = row.get("stack_date")
     if date:
@@ -151,10 +152,11 @@ def to_spec(row: Row, assumed: list[str]) -> schema.Spec:
         software["moe_dispatcher"] = row["layout"]["moe_dispatcher"]
     if row["layout"].get("torch_compile"):
         software["compile"] = True
-    if "CUDA_LAUNCH_BLOCKING" in str(row.get("framework")) or row.get("source", {}).get("key") == "bloom":
+    if "CUDA_LAUNCH_BLOCKING" in str(row.get("framework")):
         software["launch_blocking"] = True
-    if "megatron-bridge" in str(row.get("source", {}).get("key")):
+    if str(row.get("framework")).startswith("Megatron-Bridge"):
         software["gradient_dtype"] = "bf16"
+        assumed.append("software.gradient_dtype = bf16: the default of Megatron-Bridge's recipes")
     _defaults_of_the_day(row, software, assumed)
     return schema.Spec.model_validate(
         {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from codesign.graph import add, quantity, stack
 from codesign.laws import collectives, network
+from codesign.laws import pipeline as pipelines
 
 Array = NDArray[np.float64]
 
@@ -42,13 +43,22 @@ def cp_extent(order, tp, cp, dp, pipeline, scale_up_ranks, pod_ranks) -> Array:
 
 
 @quantity("1", source="Megatron-Core: experts are spread over the ranks of one stage, expert tensor parallelism inside")
-def ep_extent(order, ep, etp, expert_dp_ranks, scale_up_ranks, pod_ranks) -> Array:
+def ep_extent(order, ep, etp, expert_dp_ranks, tp, cp, pipeline, scale_up_ranks, pod_ranks) -> Array:
     """Members of an expert-parallel group that sit together, by level. Shape (levels, ...).
 
     The stated order says whether experts are spread over neighbours (ep before dp) or over distant ranks (ep after dp).
     """
     stride = etp * expert_dp_ranks if order.index("ep") > order.index("dp") else etp * 1.0
-    return _extent(ep, stride, scale_up_ranks, pod_ranks)
+    return _stage_extent(order, ep, stride, tp, cp, pipeline, scale_up_ranks, pod_ranks)
+
+
+def _stage_extent(order, size, stride, tp, cp, pipeline, scale_up_ranks, pod_ranks) -> Array:
+    """A group among the ranks of one stage; where stages lie inside dp, its members beyond tp x cp are pp times as far."""
+    if pipeline.pp == 1 or order.index("pp") > order.index("dp"):
+        return _extent(size, stride, scale_up_ranks, pod_ranks)
+    near = np.minimum(np.maximum(tp * cp / stride, 1.0), size)
+    far = _extent(size / near, stride * near * float(pipeline.pp), scale_up_ranks, pod_ranks)
+    return _extent(near, stride, scale_up_ranks, pod_ranks) * far
 
 
 @quantity("1", source="definition: ZeRO shards and gradients are spread over dp x cp")
@@ -61,8 +71,9 @@ def dp_ranks(dp, cp) -> Array:
 def dp_extent(order, tp, cp, dp, shard_ranks, sharding, pipeline, scale_up_ranks, pod_ranks) -> Array:
     """Members of a gradient (or shard) group that sit together, by level. Shape (levels, ...)."""
     strides = _strides(order, tp, cp, dp, pipeline.pp)
-    size = shard_ranks if sharding.kind == "hsdp" else dp * cp
-    return _extent(size, np.minimum(strides["dp"], strides["cp"]), scale_up_ranks, pod_ranks)
+    if sharding.kind == "hsdp":
+        return _extent(shard_ranks, np.minimum(strides["dp"], strides["cp"]), scale_up_ranks, pod_ranks)
+    return _extent(dp, strides["dp"], scale_up_ranks, pod_ranks) * _extent(cp, strides["cp"], scale_up_ranks, pod_ranks)
 
 
 @quantity("1", source="HSDP: replicas of a shard group")
@@ -80,10 +91,24 @@ def expert_dp_ranks(tp, cp, dp, ep, etp) -> Array:
 
 
 @quantity("1", source="stated order of the dimensions, innermost first")
-def expert_dp_extent(order, expert_dp_ranks, ep, etp, scale_up_ranks, pod_ranks) -> Array:
-    """Members of an expert-gradient group that sit together, by level. Shape (levels, ...)."""
+def expert_dp_extent(
+    order, expert_dp_ranks, ep, etp, tp, cp, pipeline, expert_shards, sharding, scale_up_ranks, pod_ranks
+) -> Array:
+    """Members of an expert-gradient (or shard) group that sit together, by level. Shape (levels, ...)."""
+    size = expert_shards if sharding.kind == "hsdp" else expert_dp_ranks
     stride = etp * 1.0 if order.index("ep") > order.index("dp") else ep * etp
-    return _extent(expert_dp_ranks, stride, scale_up_ranks, pod_ranks)
+    return _stage_extent(order, size, stride, tp, cp, pipeline, scale_up_ranks, pod_ranks)
+
+
+@quantity("1", source="HSDP: replicas of an expert shard group")
+def expert_replica_extent(
+    order, expert_dp_ranks, expert_shards, ep, etp, tp, cp, pipeline, scale_up_ranks, pod_ranks
+) -> Array:
+    """Replicas of one expert shard that sit together, by level. Shape (levels, ...)."""
+    stride = etp * 1.0 if order.index("ep") > order.index("dp") else ep * etp
+    return _stage_extent(
+        order, expert_dp_ranks / expert_shards, stride * expert_shards, tp, cp, pipeline, scale_up_ranks, pod_ranks
+    )
 
 
 @quantity("1", source="stated order of the dimensions, innermost first")
@@ -328,15 +353,15 @@ def cp_hop_s(
     return np.where(cp_extent[1] * cp_extent[2] > 1.0, np.maximum(inside, across), inside)
 
 
+@quantity("B", source="EQ-29: a quarter of queries, keys, values and output")
+def cp_local_B(rank_tokens, heads, local_kv_heads, qk_dim, v_dim, tp, activation_B) -> Array:
+    """What one rank holds for each of the four all-to-alls of a layer, on average."""
+    return rank_tokens * activation_B * (heads / tp + local_kv_heads) * (qk_dim + v_dim) / 4.0
+
+
 @quantity("s", source="EQ-26, EQ-29: four all-to-alls of queries, keys, values and output")
 def cp_exchange_s(
-    rank_tokens,
-    heads,
-    local_kv_heads,
-    qk_dim,
-    v_dim,
-    tp,
-    activation_B,
+    cp_local_B,
     cp_extent,
     link_Bps,
     up_exchange_share,
@@ -356,10 +381,9 @@ def cp_exchange_s(
     scale_up_ranks,
 ) -> Array:
     """The all-to-alls of one layer in one direction (Ulysses)."""
-    local_B = rank_tokens * activation_B * (heads / tp * (qk_dim + v_dim) + local_kv_heads * (qk_dim + v_dim)) / 4.0
     one = _time(
         "all_to_all",
-        local_B,
+        cp_local_B,
         cp_extent,
         link_Bps,
         up_exchange_share,
@@ -405,6 +429,14 @@ def cp_backward_exposed_s(kind_spec, cp_style, software, cp, cp_hop_s, cp_exchan
     return (cp - 1.0) * collectives.exposed_s(2.0 * cp_hop_s, attention_backward_s / cp)
 
 
+@quantity("s", over="kind", source="EQ-08: the forward transfers run again under full recompute")
+def cp_recompute_exposed_s(kind_spec, recompute, recompute_fraction, cp_forward_exposed_s) -> Array:
+    """Context-parallel communication that recompute repeats."""
+    if recompute.granularity == "full" or (recompute.granularity == "selective" and "core_attn" in recompute.modules):
+        return recompute_fraction * cp_forward_exposed_s
+    return np.zeros(1)
+
+
 # ---------------------------------------------------------------------------------------------------- expert parallel
 
 
@@ -412,9 +444,9 @@ DEDUPLICATING = ("deepep", "hybridep", "fused")  # dispatchers that send a token
 
 
 @quantity("B", source="EQ-30")
-def ep_token_B(rank_tokens, tp, hidden, dispatch_B, capacity_factor, imbalance) -> Array:
+def ep_token_B(block, rank_tokens, tp, hidden, dispatch_B, capacity_factor, imbalance) -> Array:
     """The tokens that one rank has to send in one dispatch, one copy of each."""
-    return rank_tokens / tp * hidden * dispatch_B * capacity_factor * imbalance
+    return rank_tokens / tp * hidden * dispatch_B * (capacity_factor if block.capacity else imbalance)
 
 
 @quantity("B", source="EQ-26, EQ-30: k copies each; or one copy a domain, where the dispatcher deduplicates")
@@ -507,26 +539,42 @@ def ep_layer_s(kind_spec, ep_exchange_s, etp_gather_s) -> Array:
     "s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)"
 )
 def ep_forward_exposed_s(
-    kind_spec, software, ep_layer_s, layer_gemm_forward_s, attention_forward_s, layer_elementwise_forward_s
+    kind_spec,
+    software,
+    ep_layer_s,
+    layer_gemm_forward_s,
+    attention_forward_s,
+    layer_elementwise_forward_s,
+    micro_batches,
 ) -> Array:
     """Expert-parallel communication of one layer that other compute does not hide, forward."""
     if not kind_spec.moe or not software.overlap.ep:
         return ep_layer_s
-    return collectives.exposed_s(ep_layer_s, layer_gemm_forward_s + attention_forward_s + layer_elementwise_forward_s)
+    hidden = collectives.exposed_s(ep_layer_s, layer_gemm_forward_s + attention_forward_s + layer_elementwise_forward_s)
+    # the compute beside one exchange is that of another micro-batch
+    return np.where(micro_batches > 1.0, hidden, ep_layer_s)
 
 
 @quantity(
     "s", over="kind", source="overlap of one micro-batch's exchange with the other's compute (DualPipe, 1F1B overlap)"
 )
 def ep_backward_exposed_s(
-    kind_spec, software, ep_layer_s, layer_gemm_backward_s, attention_backward_s, layer_elementwise_backward_s
+    kind_spec,
+    software,
+    ep_layer_s,
+    layer_gemm_backward_s,
+    attention_backward_s,
+    layer_elementwise_backward_s,
+    micro_batches,
 ) -> Array:
     """Expert-parallel communication of one layer that other compute does not hide, backward."""
     if not kind_spec.moe or not software.overlap.ep:
         return ep_layer_s
-    return collectives.exposed_s(
+    hidden = collectives.exposed_s(
         ep_layer_s, layer_gemm_backward_s + attention_backward_s + layer_elementwise_backward_s
     )
+    # the compute beside one exchange is that of another micro-batch
+    return np.where(micro_batches > 1.0, hidden, ep_layer_s)
 
 
 @quantity("s", over="kind", source="EQ-08: recomputing the MoE layer sends the tokens again")
@@ -596,23 +644,36 @@ def _dp_time(operation, message_B, extent, gather, reduce, rest) -> Array:
 
 
 @quantity("B", source="EQ-31")
-def dp_gradient_B(rank_dense_parameters, reduce_B) -> Array:
+def dp_gradient_B(rank_dense_parameters, reduce_B, pipeline) -> Array:
     """Dense gradients that one rank reduces in a step. Shape (pipeline ranks, ...)."""
-    return rank_dense_parameters * reduce_B
+    return rank_dense_parameters * reduce_B * pipelines.parameter_copies(pipeline.schedule)
 
 
 @quantity("B", source="EQ-31")
-def dp_parameter_B(rank_dense_parameters, gather_B) -> Array:
+def expert_gradient_B(rank_expert_parameters, reduce_B, pipeline) -> Array:
+    """Expert gradients that one rank reduces in a step. Shape (pipeline ranks, ...)."""
+    return rank_expert_parameters * reduce_B * pipelines.parameter_copies(pipeline.schedule)
+
+
+@quantity("B", source="EQ-31")
+def expert_parameter_B(rank_expert_parameters, gather_B, pipeline) -> Array:
+    """Expert parameters that one rank gathers. Shape (pipeline ranks, ...)."""
+    return rank_expert_parameters * gather_B * pipelines.parameter_copies(pipeline.schedule)
+
+
+@quantity("B", source="EQ-31")
+def dp_parameter_B(rank_dense_parameters, gather_B, pipeline) -> Array:
     """Dense parameters that one rank gathers. Shape (pipeline ranks, ...)."""
-    return rank_dense_parameters * gather_B
+    return rank_dense_parameters * gather_B * pipelines.parameter_copies(pipeline.schedule)
 
 
 @quantity("s", source="EQ-31: all-reduce, or reduce-scatter under ZeRO")
 def dp_gradient_s(
     sharding,
     dp_gradient_B,
-    rank_expert_parameters,
-    reduce_B,
+    expert_gradient_B,
+    expert_shards,
+    expert_replica_extent,
     dp_extent,
     expert_dp_extent,
     replica_extent,
@@ -672,11 +733,12 @@ def dp_gradient_s(
     )
     operation = "all_reduce" if sharding.kind == "none" else "reduce_scatter"
     dense = _dp_time(operation, dp_gradient_B, dp_extent, gather, reduce, rest)
-    experts = _dp_time(operation, rank_expert_parameters * reduce_B, expert_dp_extent, gather, reduce, rest)
+    experts = _dp_time(operation, expert_gradient_B, expert_dp_extent, gather, reduce, rest)
     total = dense + experts
     if sharding.kind == "hsdp":
-        shard_B = (dp_gradient_B + rank_expert_parameters * reduce_B) / shard_ranks
-        total = total + _dp_time("all_reduce", shard_B, replica_extent, gather, reduce, rest)
+        expert_B = expert_gradient_B / expert_shards
+        total = total + _dp_time("all_reduce", dp_gradient_B / shard_ranks, replica_extent, gather, reduce, rest)
+        total = total + _dp_time("all_reduce", expert_B, expert_replica_extent, gather, reduce, rest)
     return total
 
 
@@ -684,8 +746,7 @@ def dp_gradient_s(
 def dp_parameter_s(
     sharding,
     dp_parameter_B,
-    rank_expert_parameters,
-    gather_B,
+    expert_parameter_B,
     dp_extent,
     expert_dp_extent,
     link_Bps,
@@ -729,7 +790,7 @@ def dp_parameter_s(
         pair_gather_half_B,
     )
     dense = _dp_time("all_gather", dp_parameter_B, dp_extent, gather, gather, rest)
-    return dense + _dp_time("all_gather", rank_expert_parameters * gather_B, expert_dp_extent, gather, gather, rest)
+    return dense + _dp_time("all_gather", expert_parameter_B, expert_dp_extent, gather, gather, rest)
 
 
 # ---------------------------------------------------------------------------------------------------- traffic
@@ -748,13 +809,23 @@ def tp_sent_B(tp_message_B, tp_extent, tp_pairs, slowest_layers, micro_batches, 
 
 
 @quantity("B", source="EQ-29: bytes sent by one rank in one step, by level")
-def cp_sent_B(cp_kv_B, cp, cp_extent, cp_style, slowest_layers, micro_batches) -> Array:
-    """Context-parallel traffic of one rank of the slowest stage in a step, three passes of K and V. Shape (levels, ...)."""
+def cp_sent_B(
+    cp_kv_B, cp_local_B, cp, cp_extent, cp_style, slowest_layers, micro_batches, recompute, recompute_fraction
+) -> Array:
+    """Context-parallel traffic of one rank of the slowest stage in a step. Shape (levels, ...).
+
+    Rings and gathers pass K and V forward, and K, V and their gradients backward; all-to-alls move four arrays each way.
+    """
     layers = add(slowest_layers[k] for k in slowest_layers)
+    again = recompute_fraction if recompute.granularity == "full" else 0.0 * recompute_fraction
     if cp_style == "none":
-        return stack(*(np.zeros(1) for _ in LEVELS))
-    crossing = stack(*collectives.level_wire_B("p2p", np.ones(1), [cp_extent[0], cp_extent[1], cp_extent[2]]))
-    return crossing * (3.0 * (cp - 1.0) * cp_kv_B * layers * micro_batches)
+        return stack(*(0.0 * cp_kv_B for _ in LEVELS))
+    if cp_style == "all-to-all":
+        return _sent("all_to_all", cp_local_B, cp_extent) * (4.0 * (2.0 + again) * layers * micro_batches)
+    crossing = stack(
+        *collectives.level_wire_B("p2p", np.ones_like(cp_kv_B), [cp_extent[0], cp_extent[1], cp_extent[2]])
+    )
+    return crossing * ((3.0 + again) * (cp - 1.0) * cp_kv_B * layers * micro_batches)
 
 
 @quantity("B", source="EQ-30: bytes sent by one rank in one step, by level")
@@ -775,8 +846,9 @@ def kind_moe(kind_spec) -> Array:
 def dp_gradient_sent_B(
     sharding,
     dp_gradient_B,
-    rank_expert_parameters,
-    reduce_B,
+    expert_gradient_B,
+    expert_shards,
+    expert_replica_extent,
     dp_extent,
     expert_dp_extent,
     replica_extent,
@@ -785,19 +857,20 @@ def dp_gradient_sent_B(
 ) -> Array:
     """Gradient traffic of the rank that sends most, in a step. Shape (levels, ...)."""
     operation = "all_reduce" if sharding.kind == "none" else "reduce_scatter"
-    dense, experts = np.max(dp_gradient_B, axis=0), np.max(rank_expert_parameters * reduce_B, axis=0)
+    dense, experts = np.max(dp_gradient_B, axis=0), np.max(expert_gradient_B, axis=0)
     total = _sent(operation, dense, dp_extent) + _sent(operation, experts, expert_dp_extent)
     if sharding.kind == "hsdp":
-        total = total + _sent("all_reduce", (dense + experts) / shard_ranks, replica_extent)
+        total = total + _sent("all_reduce", dense / shard_ranks, replica_extent)
+        total = total + _sent("all_reduce", experts / expert_shards, expert_replica_extent)
     return total * gradient_reductions
 
 
 @quantity("B", source="EQ-31: bytes sent by one rank in one step, by level")
 def dp_parameter_sent_B(
-    sharding, dp_parameter_B, rank_expert_parameters, gather_B, dp_extent, expert_dp_extent, parameter_gathers
+    sharding, dp_parameter_B, expert_parameter_B, dp_extent, expert_dp_extent, parameter_gathers
 ) -> Array:
     """Parameter traffic of the rank that sends most, in a step. Shape (levels, ...)."""
-    dense, experts = np.max(dp_parameter_B, axis=0), np.max(rank_expert_parameters * gather_B, axis=0)
+    dense, experts = np.max(dp_parameter_B, axis=0), np.max(expert_parameter_B, axis=0)
     total = _sent("all_gather", dense, dp_extent) + _sent("all_gather", experts, expert_dp_extent)
     return total * parameter_gathers
 

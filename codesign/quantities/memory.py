@@ -103,6 +103,7 @@ def gradient_memory_B(
 @quantity("B", source="EQ-10, EQ-11; optimizers of the literature")
 def optimizer_memory_B(
     sharding,
+    pipeline,
     optimizer,
     offload_optimizer,
     rank_dense_parameters,
@@ -118,7 +119,8 @@ def optimizer_memory_B(
     moments = {"adamw": 2.0 * moment_B, "adamw-8bit": 0.5 * moment_B, "sgd": 1.0 * moment_B, "muon": 1.0 * moment_B}[
         optimizer
     ]
-    return _states(
+    copies = pipelines.parameter_copies(pipeline.schedule) if sharding.kind == "none" else 1.0
+    return copies * _states(
         rank_dense_parameters,
         rank_expert_parameters,
         dense_shards,
@@ -313,7 +315,9 @@ def head_phase_B(
         rank_tokens * vocab / tp * passes * activation_B + 2.0 * rank_tokens / sequence_shards * hidden * activation_B
     )
     head_gradient = head_parameters * activation_B * (1.0 if software.fused_weight_gradient else 0.0)
-    return (stage_head + stage_mtp) * logits + np.minimum(stage_head + stage_mtp, 1.0) * head_gradient
+    # of two directions (DualPipe) one micro-batch at a time computes its loss: its logits are there as a whole
+    heads = np.ceil(stage_head) + np.ceil(stage_mtp)
+    return heads * logits + np.minimum(heads, 1.0) * head_gradient
 
 
 @quantity("B", source="working set of the layer at work: largest product; routed tokens of a MoE layer")
@@ -361,6 +365,9 @@ def gathered_memory_B(
     gradient_B,
     gather_B,
     pipeline,
+    stage_embedding,
+    stage_head,
+    head_parameters,
 ) -> Array:
     """Gathered parameters of fully sharded layers. Shape (pipeline ranks, ...)."""
     kinds = list(sharded_parameters)
@@ -372,7 +379,8 @@ def gathered_memory_B(
         largest = np.maximum(largest, unit)
     if not sharding.reshard:
         whole = add(stage_layers[k] * unit for k, unit in zip(kinds, units, strict=True))
-        return whole * gather_B + 0.0 * embedding_parameters
+        ends = stage_embedding * embedding_parameters + stage_head * head_parameters
+        return (whole + ends) * gather_B
     live = 2.0 if sharding.prefetch else 1.0
     return largest * (live * gather_B + gradient_B) + embedding_parameters * gather_B + 0.0 * stage_layers[kinds[0]]
 

@@ -138,11 +138,12 @@ def attended_tokens(kind_spec, sequence_tokens, window, document_tokens, length_
 
 
 @quantity("1", source="Megatron-Core MoE: routed copies over the expert ranks; capacity pads or drops to a fixed count")
-def routed_rows(norm_tokens, top_k, etp, capacity_factor, imbalance, sequence_shards, tp) -> Array:
+def routed_rows(block, norm_tokens, top_k, etp, capacity_factor, imbalance, sequence_shards, tp) -> Array:
     """Token copies that the experts of the busiest rank work on in one micro-batch."""
     # without sequence parallelism each of the tp ranks holds all tokens, and routes its own share of them
     own = norm_tokens * sequence_shards / tp
-    return own * top_k * etp * capacity_factor * imbalance
+    # a static capacity is what every expert works on, however the tokens fall
+    return own * top_k * etp * (capacity_factor if block.capacity else imbalance)
 
 
 @quantity("1", source="definition")
@@ -272,10 +273,15 @@ def rank_expert_parameters(stage_layers, stage_mtp, expert_parameters) -> Array:
 
 
 @quantity("1", over="kind", source="EQ-05: every weight that a token multiplies")
-def matmul_weights(kind_spec, block, gemm_out, gemm_in, hidden, expert_ffn, gated_matrices, top_k, tp) -> Array:
+def matmul_weights(
+    kind_spec, block, gemm_out, gemm_in, hidden, heads, kv_heads, qk_dim, v_dim, expert_ffn, gated_matrices, top_k, tp
+) -> Array:
     """Weights of one layer that one token multiplies, whole model: active experts, no norms, no biases."""
     rows = [
-        gemm_out[at] * gemm_in[at] * (1.0 if label in REPLICATED else tp)
+        # KV heads that ranks hold twice are one head of the model
+        (heads * qk_dim + kv_heads * (qk_dim + v_dim)) * hidden
+        if label == "qkv"
+        else gemm_out[at] * gemm_in[at] * (1.0 if label in REPLICATED else tp)
         for at, label in enumerate(gemm_labels(kind_spec, block))
     ]
     if kind_spec.moe:

@@ -48,9 +48,9 @@ def layer_slowdown_s(layer_hidden_s, overlap_slowdown) -> Array:
 
 
 @quantity("s", over="kind", source="EQ-08")
-def layer_recompute_s(recompute_s, tp_recompute_exposed_s, ep_recompute_exposed_s) -> Array:
+def layer_recompute_s(recompute_s, tp_recompute_exposed_s, cp_recompute_exposed_s, ep_recompute_exposed_s) -> Array:
     """Recompute of one layer with the communication that it repeats."""
-    return recompute_s + tp_recompute_exposed_s + ep_recompute_exposed_s
+    return recompute_s + tp_recompute_exposed_s + cp_recompute_exposed_s + ep_recompute_exposed_s
 
 
 @quantity("s", over="kind", source="sum over operators and exposed communication")
@@ -378,10 +378,12 @@ def _fully_sharded(sharding) -> bool:
 def parameter_gathers(sharding, pipeline, micro_batches) -> Array:
     """All-gathers of the parameters in one step."""
     if sharding.kind == "none":
-        return np.zeros(1)
-    if not _fully_sharded(sharding) or not sharding.reshard:
-        return np.ones(1)
-    return 2.0 * micro_batches
+        return np.zeros_like(micro_batches)
+    if not _fully_sharded(sharding):
+        return np.ones_like(micro_batches)
+    if sharding.reshard:
+        return 2.0 * micro_batches
+    return micro_batches * 1.0 if pipeline.pp == 1 else np.ones_like(micro_batches)
 
 
 @quantity(
@@ -414,8 +416,12 @@ def fsdp_exposed_s(
         return 0.0 * rank_forward_s
     backward = dp_gradient_s + (dp_parameter_s if sharding.reshard else 0.0 * dp_parameter_s)
     times = micro_batches if sharding.reshard or pipeline.pp == 1 else np.ones(1)
-    if not (software.overlap.dp_parameters and sharding.prefetch):
+    if not software.overlap.dp_parameters:
         return (dp_parameter_s + backward) * times
+    if not sharding.prefetch:
+        # each unit waits for its parameters; gradients still leave beside the next unit
+        waits = dp_parameter_s + backward - dp_gradient_s
+        return (waits + collectives.exposed_s(dp_gradient_s, rank_backward_s)) * times
     edges = fsdp_exposed * (dp_parameter_s + backward)
     exposed = (
         edges + collectives.exposed_s(dp_parameter_s, rank_forward_s) + collectives.exposed_s(backward, rank_backward_s)
@@ -440,7 +446,9 @@ def fsdp_slowdown_s(
         return 0.0 * rank_forward_s
     backward = dp_gradient_s + (dp_parameter_s if sharding.reshard else 0.0 * dp_parameter_s)
     times = micro_batches if sharding.reshard or pipeline.pp == 1 else np.ones(1)
-    beside = np.minimum(dp_parameter_s, rank_forward_s) + np.minimum(backward, rank_backward_s)
+    beside = np.minimum(dp_gradient_s, rank_backward_s)
+    if sharding.prefetch:
+        beside = np.minimum(dp_parameter_s, rank_forward_s) + np.minimum(backward, rank_backward_s)
     return overlap_slowdown * beside * times
 
 
@@ -499,12 +507,33 @@ def dp_parameter_exposed_s(
     return np.maximum(hidden, last_bucket_share * dp_parameter_s)
 
 
+@quantity("s", source="communication kernels take SMs and memory bandwidth from what runs beside them")
+def bucket_slowdown_s(
+    sharding,
+    dp_gradient_s,
+    dp_parameter_s,
+    dp_gradient_exposed_s,
+    dp_parameter_exposed_s,
+    gradient_reductions,
+    overlap_slowdown,
+) -> Array:
+    """What compute loses to gradient and parameter buckets beside it, whole step. Shape (pipeline ranks, ...)."""
+    if _fully_sharded(sharding):
+        return 0.0 * dp_gradient_exposed_s
+    beside = dp_gradient_s * gradient_reductions - dp_gradient_exposed_s + dp_parameter_s - dp_parameter_exposed_s
+    return overlap_slowdown * beside
+
+
 @quantity(
-    "s", source="sum", parts=("dp_gradient_exposed_s", "dp_parameter_exposed_s", "fsdp_exposed_s", "fsdp_slowdown_s")
+    "s",
+    source="sum",
+    parts=("dp_gradient_exposed_s", "dp_parameter_exposed_s", "bucket_slowdown_s", "fsdp_exposed_s", "fsdp_slowdown_s"),
 )
-def rank_dp_exposed_s(dp_gradient_exposed_s, dp_parameter_exposed_s, fsdp_exposed_s, fsdp_slowdown_s) -> Array:
+def rank_dp_exposed_s(
+    dp_gradient_exposed_s, dp_parameter_exposed_s, bucket_slowdown_s, fsdp_exposed_s, fsdp_slowdown_s
+) -> Array:
     """Data-parallel communication that compute does not hide, and what it slows, whole step. Shape (pipeline ranks, ...)."""
-    return dp_gradient_exposed_s + dp_parameter_exposed_s + fsdp_exposed_s + fsdp_slowdown_s
+    return dp_gradient_exposed_s + dp_parameter_exposed_s + bucket_slowdown_s + fsdp_exposed_s + fsdp_slowdown_s
 
 
 @quantity(
@@ -521,13 +550,13 @@ def dp_exposed_s(rank_dp_exposed_s, rank_work_s, micro_batches) -> Array:
 
 @quantity("1", source="EQ-11")
 def optimizer_elements(
-    sharding, rank_dense_parameters, rank_expert_parameters, dp_ranks, expert_dp_ranks, shard_ranks
+    sharding, rank_dense_parameters, rank_expert_parameters, dense_shards, expert_shards, pipeline
 ) -> Array:
     """Parameters that the optimizer of the fullest rank updates."""
     if sharding.kind == "none":
-        return np.max(rank_dense_parameters + rank_expert_parameters, axis=0)
-    dense = shard_ranks if sharding.kind == "hsdp" else dp_ranks
-    return np.max(rank_dense_parameters / dense + rank_expert_parameters / expert_dp_ranks, axis=0)
+        copies = pipelines.parameter_copies(pipeline.schedule)
+        return np.max(rank_dense_parameters + rank_expert_parameters, axis=0) * copies
+    return np.max(rank_dense_parameters / dense_shards + rank_expert_parameters / expert_shards, axis=0)
 
 
 @quantity(

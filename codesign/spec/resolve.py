@@ -585,6 +585,7 @@ def _leaves(
     of_constant("host_layer_s", stack.host)
     of_constant("host_moe_s", stack.moe_host)
     of_constant("host_graph_share", "host_graph_share")
+    of_constant("host_static_share", "host_static_share")
     of_constant("permute_passes", "permute_passes")
     of_constant("overlap_slowdown", "overlap_slowdown")
     of_constant("straggler_per_doubling", "straggler_per_doubling")
@@ -599,8 +600,8 @@ def _leaves(
     of_constant(
         "optimizer_passes", stack.optimizer_passes, f"stack {stack.name}: gradient norm and clipping over the minimum"
     )
-    put("last_bucket_share", 0.08, "assumed", "about a dozen buckets: the last one has nothing beside it")
-    put("overlap_window", 0.85, "assumed", "the share of a pass in which buckets are ready and the link is free")
+    of_constant("last_bucket_share", "last_bucket_share")
+    of_constant("overlap_window", "overlap_window")
     put("nccl_B", 1.5 * 2.0**30, "measured", "EQ-17: ml-engineering, 1.5 GiB at the first collective")
     put("context_B", 0.55 * 2.0**30, "measured", "EQ-17: ml-engineering, 0.55 GiB")
     put("workspace_B", 0.10 * 2.0**30, "assumed", "cuBLAS and attention workspaces")
@@ -790,10 +791,10 @@ def _without_effect(
 
 
 def _age(stack: stacks.Stack) -> float:
-    """Years by which the release is older than November 2025; later releases are negative, at most half a year."""
+    """Years by which the release is older than May 2026; none for later ones, at most three and a half."""
     year, _, month = stack.released.partition("-")
     when = float(year) + (float(month or 7) - 1) / 12
-    return float(np.clip(2025 + 10 / 12 - when, -0.5, 3.0))
+    return float(np.clip(2026 + 4 / 12 - when, 0.0, 3.5))
 
 
 def _low_precision(put: Any, of_constant: Any, data: Mapping[str, Any], family: str, recipe: stacks.Recipe) -> None:
@@ -861,4 +862,4 @@ def _attention(
     if kernel == "fa1":
         of_constant("attention_age_share", "attention_fa1")
     if kernel == "cudnn" and family in HOPPER and stack.released < "2024-06":
-        put("attention_kernel_share", 0.68, "assumed", "cuDNN's Hopper attention before mid 2024")
+        of_constant("attention_kernel_share", "attention_cudnn_2023")
