@@ -167,6 +167,7 @@ class Interval:
     high: float
     cell: str
     rows: int
+    extrapolated: str = ""  # why the cell does not speak for this accelerator
 
 
 @dataclass(frozen=True)
@@ -526,7 +527,10 @@ def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
     """The 80 % interval of a step (`what` = step) or of memory, from the nearest cell that has enough groups."""
     cells = _error_model()[what]
     name = next(n for n in cell_names(problem) if n in cells)
-    return Interval(value * cells[name]["low"], value * cells[name]["high"], name, cells[name]["rows"])
+    family = problem.profile.family
+    own = any(cell.startswith(f"{family} x ") for cell in cells)
+    low, high = value * cells[name]["low"], value * cells[name]["high"]
+    return Interval(low, high, name, cells[name]["rows"], "" if own else f"{family} has no measured cell of its own")
 
 
 __all__ = ["Interval", "Plan", "evaluate", "interval", "leaf_values", "plan", "program_for", "stage_leaves"]

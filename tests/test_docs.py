@@ -194,7 +194,7 @@ def test_yaml_of_the_readme_is_a_model_of_a_spec():
     (body,) = blocks("README.md", "yaml")
     layout = {"tp": 8, "pp": 4, "micro_batch": 1, "schedule": "1f1b"}
     spec = {**yaml.safe_load(read(reference.EXAMPLE)), **yaml.safe_load(body), "layout": layout}
-    assert load.load(spec).spec.model.layers == 120
+    assert load.load(spec).spec.model.ffn == 57344
 
 
 def test_every_command_of_the_tool_stands_in_the_readme():

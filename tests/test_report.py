@@ -242,7 +242,7 @@ TEXT = (EXAMPLES / f"{NAMES[0]}.yaml").read_text()
     ("model: llama-3.1-405b", "model: {hf: /etc/passwd}", "no file is opened here"),
     ("profile: h100-sxm-80gb", "profile: ../secret.yaml", "no file is opened here"),
     ("profile: h100-sxm-80gb", "profile: ~/x.yml", "no file is opened here"),
-    ("profile: h100-sxm-80gb", "profile: h100-sxm-80gb\n  fabric: /tmp/f.yaml", "no file is opened here"),
+    ("fabric: llama3-roce", "fabric: /tmp/f.yaml", "no file is opened here"),
     ("tp: 8", "tpp: 8", "unknown field"),
 ])
 def test_a_page_opens_no_file_and_says_where(written, instead, message, monkeypatch):

@@ -29,6 +29,8 @@ def read(path: Path | str | None = None) -> tuple[list[dict[str, Any]], list[str
     where = Path(path) if path is not None else shipped()
     try:
         text = where.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunsError(f"{where}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunsError(f"{where}: cannot be read as text ({error.__class__.__name__})") from None
     rows: list[dict[str, Any]] = []

@@ -6,6 +6,7 @@ and skipped.
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,9 +152,12 @@ def validate(path: Path | str | None = None, where: Sequence[str] = ()) -> Valid
         field, sign, value = condition.partition("=")
         if not sign or field not in FIELDS:
             raise RunsError(f"--where {condition}: write one of {', '.join(FIELDS)} = value")
+        known = sorted({str(FIELDS[field](r)) for r in rows})
         rows = [r for r in rows if FIELDS[field](r) == value]
-    if where and not rows:
-        raise RunsError(f"no row satisfies {' and '.join(where)}")
+        if not rows:
+            close = difflib.get_close_matches(value, known, 3, 0.4)
+            near = f". Nearest: {', '.join(close)}" if close else f". Known: {', '.join(known[:8])}"
+            raise RunsError(f"no row satisfies {' and '.join(where)}{near}")
     converted = [runs.convert(r) for r in rows]
     outs: list[dict[str, Any]] = [_blank(c) for c in converted]
     for batch in predict.batches(converted, TARGETS):

@@ -72,7 +72,8 @@ def _memory(plan: Plan) -> str:
     shown = f"Of {len(plan.stages)} pipeline ranks, the fullest are shown. " if view.ranks_left_out(plan) else ""
     return (
         f"## Memory by pipeline rank, in GiB, against {capacity}\n\n{table(rows)}\n\n"
-        f"{shown}Room is capacity less total; micro-batches are those in flight at the peak."
+        f"{shown}Room is capacity less the total without the allocator, which gives its "
+        "reserve back when memory runs short; micro-batches are those in flight at the peak."
     )
 
 

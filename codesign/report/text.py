@@ -173,6 +173,8 @@ def _step(plan: Plan) -> str:
         low, high = units.show(interval.low, "s"), units.show(interval.high, "s")
         lines[0] += f", 80 % interval {low} to {high}"
         lines.append(wrap(f"from the residuals of {interval.rows} measured rows, cell '{interval.cell}'", " " * 12))
+        if interval.extrapolated:
+            lines.append(wrap(f"EXTRAPOLATED: {interval.extrapolated}; expect more than the interval", " " * 12))
     else:
         lines[0] += ", no interval: no measured runs to take it from"
     per_one = units.show(tokens_per_s / accelerators, "tokens_per_s")
@@ -216,6 +218,7 @@ def _memory(plan: Plan) -> str:
         sizes = "".join(f"{units.show(stage[name], 'B'):>12}" for name in ("allocated_B", "reserved_B", "needed_B"))
         used = percent(stage["needed_B"] / capacity_B)
         lines.append(f"  {ranks:8}{stage['in_flight_micro_batches']:>10g}{sizes}{used:>9}")
+    lines.append("  needed: reserved, less what the allocator gives back when memory runs short")
     fullest = fullest_stage(plan)
     lines.append(f"  terms of rank {fullest['rank']}, the fullest")
     for name, value in fullest["terms_B"].items():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.errors import SpecError
+from codesign.errors import ProfileError, SpecError
 from codesign.spec import profiles, schema, stacks
 from codesign.spec import stages as stage_layouts
 
@@ -186,6 +186,10 @@ def resolve(
         structure[f"kind_spec[{kind.name}]"] = kind
     read: set[str] = set()
     leaves = _leaves(spec, layout, prof, stack, recipe, precision, recompute, constants, read)
+    domain = float(np.max(leaves["scale_up_ranks"].value))
+    if layout.tp is not None and layout.tp > domain:
+        beside = ", and its overlap with GEMMs was only measured inside one" if stack.overlap.tp else ""
+        notes.append(f"the tensor-parallel group of {layout.tp} spans scale-up domains of {domain:g} ranks{beside}")
     notes += _without_effect(spec, layout, prof, stack, recompute, kinds, read, leaves)
     return Problem(
         tuple(sorted(structure.items(), key=lambda item: item[0])),
@@ -200,7 +204,10 @@ def resolve(
 
 def _stack(spec: schema.Spec) -> stacks.Stack:
     software, overlap = spec.software, spec.layout.overlap
-    stack = stacks.load(software.stack)
+    try:
+        stack = stacks.load(software.stack)
+    except ProfileError as error:
+        raise SpecError(str(error), field="software.stack") from None
     given: dict[str, Any] = {
         "attention_kernel": software.attention_kernel,
         "moe_dispatcher": software.moe_dispatcher,
@@ -751,6 +758,16 @@ def _without_effect(
             layout.expert_groups_per_token is not None and stack.moe_dispatcher not in ("deepep", "hybridep", "fused"),
             "layout.expert_groups_per_token",
             f"dispatcher {stack.moe_dispatcher} sends every copy by itself",
+        ),
+        (
+            overlap.ep is not None and model.moe is None,
+            "layout.overlap.ep",
+            "the model has no experts",
+        ),
+        (
+            model.moe is not None and model.moe.capacity_factor is not None and model.moe.imbalance != 1.0,
+            "model.moe.imbalance",
+            "experts of static capacity work on that, however the tokens fall",
         ),
         (software.date is not None and not stack.ages, "software.date", f"{stack.name} has no measured ageing"),
         (

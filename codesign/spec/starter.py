@@ -7,7 +7,7 @@ TEXT = """\
 version: 1
 
 # A preset by name (`codesign models list`). Other forms:
-#   model: {preset: llama-3.1-405b, layers: 120}       a preset with some fields changed
+#   model: {preset: llama-3.1-405b, ffn: 57344}       a preset with some fields changed
 #   model: {hf: path/to/config.json}                   a Hugging Face config, read offline
 #   model: {layers: 32, hidden: 4096, heads: 32, kv_heads: 8, ffn: 14336, vocab: 128256}
 model: llama-3.1-405b
@@ -26,6 +26,7 @@ layout:
   cp: 1                           # context parallel
   ep: 1                           # expert parallel: reuses the ranks of dp (and tp, cp)
   # dp: 128                       # data parallel; left out: accelerators / (tp * pp * cp)
+  order: [tp, cp, ep, pp, dp]     # which ranks sit together, innermost first
   micro_batch: 1                  # sequences
   schedule: interleaved           # none gpipe 1f1b interleaved zb-h1 zb-h2 zb-v dualpipe dualpipe-v
   sharding: zero2                 # none zero1 zero2 zero3 (FSDP) hsdp
@@ -35,6 +36,7 @@ layout:
 cluster:
   profile: h100-sxm-80gb          # `codesign profiles list`, or a path to a YAML file of your own
   accelerators: 16384
+  fabric: llama3-roce             # `codesign profiles list`; left out: the profile's own network
   # override:                     # any number of the profile, in place of its own
   #   scale_out.nic_Bps: 400 Gb/s
 
