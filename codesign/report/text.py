@@ -218,7 +218,7 @@ def _memory(plan: Plan) -> str:
         sizes = "".join(f"{units.show(stage[name], 'B'):>12}" for name in ("allocated_B", "reserved_B", "needed_B"))
         used = percent(stage["needed_B"] / capacity_B)
         lines.append(f"  {ranks:8}{stage['in_flight_micro_batches']:>10g}{sizes}{used:>9}")
-    lines.append("  needed: reserved, less what the allocator gives back when memory runs short")
+    lines.append("  needed = allocated + communication + context; the allocator's reserve can go")
     fullest = fullest_stage(plan)
     lines.append(f"  terms of rank {fullest['rank']}, the fullest")
     for name, value in fullest["terms_B"].items():

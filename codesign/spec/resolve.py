@@ -190,7 +190,7 @@ def resolve(
     if layout.tp is not None and layout.tp > domain:
         beside = ", and its overlap with GEMMs was only measured inside one" if stack.overlap.tp else ""
         notes.append(f"the tensor-parallel group of {layout.tp} spans scale-up domains of {domain:g} ranks{beside}")
-    notes += _without_effect(spec, layout, prof, stack, recompute, kinds, read, leaves)
+    notes += _without_effect(spec, layout, prof, stack, recipe, recompute, kinds, read, leaves)
     return Problem(
         tuple(sorted(structure.items(), key=lambda item: item[0])),
         tuple(kinds),
@@ -332,7 +332,7 @@ def _precision(spec: schema.Spec, stack: stacks.Stack) -> tuple[stacks.Recipe, s
         master=precision.master or ("none" if full or stack.name == "maxtext" else "fp32"),
         moments=precision.moments or "fp32",
     )
-    fsdp = stack.unknown.sharding == "zero3" and spec.layout.sharding in (None, "zero3", "hsdp", "zero2")
+    fsdp = stack.unknown.sharding == "zero3" and spec.layout.sharding in (None, "zero3", "hsdp")
     if (stack.xla or fsdp) and not full and precision.parameters is None:
         # FSDP and MaxText keep fp32 parameters, which are the master copy; the 16-bit copy lives while it is used.
         filled = filled.model_copy(update={"parameters": "fp32", "master": "none"})
@@ -710,6 +710,7 @@ def _without_effect(
     layout: schema.Layout,
     prof: profiles.Profile,
     stack: stacks.Stack,
+    recipe: stacks.Recipe,
     recompute: schema.Recompute,
     kinds: Mapping[str, Kind],
     read: set[str],
@@ -768,6 +769,11 @@ def _without_effect(
             model.moe is not None and model.moe.capacity_factor is not None and model.moe.imbalance != 1.0,
             "model.moe.imbalance",
             "experts of static capacity work on that, however the tokens fall",
+        ),
+        (
+            software.low_precision_parameters is True and recipe.operand_B >= 2.0,
+            "software.low_precision_parameters",
+            f"precision {recipe.name} has no narrower copies",
         ),
         (software.date is not None and not stack.ages, "software.date", f"{stack.name} has no measured ageing"),
         (
