@@ -1,0 +1,87 @@
+"""`plan` and `report`: one run, on the screen or as a review."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codesign.cli.options import STYLE, Output, Overrides, Sets, SpecPath, Written, epilog
+from codesign.cli.output import Format, chosen_format, emit, json_text, yaml_text
+from codesign.cli.specs import loaded_spec, planned
+from codesign.errors import SpecError
+
+if TYPE_CHECKING:
+    from codesign.planner import Plan
+
+commands = typer.Typer(**STYLE)
+
+
+@commands.command(epilog=epilog(
+    "codesign plan spec.yaml",
+    "codesign plan spec.yaml --set layout.tp=4 --format json",
+    "codesign plan spec.yaml --override tp_exposed_s=0 -o plan.md",
+))
+def plan(
+    spec: SpecPath, sets: Sets = None, override: Overrides = None, written: Written = None, output: Output = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the whole spec, defaults and presets filled in, and stop.")
+    ] = False,
+) -> None:
+    """Plan one run: does it fit, how long is a step, where do the time and the memory go.
+
+    csv holds the parts of the step. Exit 1 where the layout is not feasible; the plan is printed all the same.
+    """
+    if resolved:
+        _plan_resolved(spec, sets or (), override, written, output)
+        return
+    form = chosen_format(written, output)
+    made = planned(loaded_spec(spec, sets), override)
+    emit(_plan_text(made, form), output, keep=spec)
+    raise typer.Exit(0 if made.feasible else 1)
+
+
+def _plan_text(made: Plan, form: Format) -> str:
+    from codesign.report import text
+
+    if form is Format.csv:
+        rows = [{"part": name, "s": value, "share": value / made.step_s} for name, value in made.parts.items()]
+        return text.csv_text(rows)
+    from codesign.evidence.nearest import nearest
+
+    near = nearest(made)
+    if form is Format.json:
+        return json_text({**made.to_dict(), "nearest": near})
+    if form is Format.md:
+        from codesign.report.markdown import markdown
+
+        return markdown(made, near)
+    return text.plan_screen(made, near)
+
+
+def _plan_resolved(
+    spec: str, sets: Sequence[str], override: Sequence[str] | None, written: Format | None, output: str | None
+) -> None:
+    """The resolved spec, as YAML that loads again to the same plan, or as JSON."""
+    if override:
+        raise SpecError("--override has no effect with --resolved: a spec holds no quantities")
+    is_json = written is Format.json or (written is None and (output or "").lower().endswith(".json"))
+    if written is not None and not is_json:
+        raise SpecError(f"--format {written} has no meaning with --resolved: a spec is YAML, or --format json")
+    data = loaded_spec(spec, sets).resolved()
+    emit(json_text(data) if is_json else yaml_text(data), output, keep=spec)
+
+
+@commands.command(epilog=epilog(
+    "codesign report spec.yaml -o review.md",
+    "codesign report spec.yaml --set layout.tp=4",
+))
+def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output: Output = None) -> None:
+    """A review of one plan in Markdown. Exit 1 where the layout is not feasible; the review is written all the same."""
+    if output is not None and output != "-" and Path(output).suffix.lower() not in (".md", ".markdown", ".txt"):
+        raise SpecError(f"-o {output}: a report is Markdown; write to a file that ends in .md")
+    made = planned(loaded_spec(spec, sets), override)
+    emit(_plan_text(made, Format.md), output, keep=spec)
+    raise typer.Exit(0 if made.feasible else 1)

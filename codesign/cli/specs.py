@@ -1,0 +1,65 @@
+"""From the arguments of a command to a loaded spec and to its plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesign.errors import SpecError
+
+if TYPE_CHECKING:
+    from codesign.planner import Plan
+    from codesign.spec.load import Loaded
+
+
+def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
+    """The checked spec of a file, with the `--set` arguments in it."""
+    from codesign.spec import load
+
+    return load.load(Path(spec), tuple(sets or ()))
+
+
+def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:
+    """The plan, with quantities fixed by hand where asked; refuses an override that would change nothing here."""
+    import numpy as np
+
+    from codesign import graph
+    from codesign.planner import plan as make
+
+    if not override:
+        return make(loaded)
+    given = _read_overrides(override)
+    base = make(loaded)
+    used = {key[0] for key in base.values if isinstance(key, tuple)}
+    inputs = {key.partition("[")[0] for key in base.values if isinstance(key, str)}
+    for name in given:
+        if name in inputs:
+            raise SpecError(f"--override {name}: an input, not a quantity; change the spec with --set", field=name)
+        if name in graph.REGISTRY and name not in used:
+            raise SpecError(f"--override {name}: it plays no part in this plan", field=name)
+    with np.errstate(all="ignore"):  # a counterfactual may divide by its zero; what is not finite is refused below
+        made = make(loaded, overrides=given)
+    if not (math.isfinite(made.step_s) and made.step_s > 0):
+        raise SpecError(f"--override {', '.join(given)}: leaves a step of {made.step_s:g} s, which is no step")
+    return made
+
+
+def _read_overrides(texts: Sequence[str]) -> dict[str, float]:
+    from codesign import units
+
+    given: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise SpecError(f"--override {text!r}: write QUANTITY=VALUE, for example tp_exposed_s=0")
+        if name in given:
+            raise SpecError(f"--override {name} is given twice")
+        try:
+            given[name] = units.parse(value, units.suffix(name))
+        except ValueError as error:
+            raise SpecError(f"--override {name}: {error}", field=name) from None
+        if given[name] < 0:
+            raise SpecError(f"--override {name}: {value} is below zero", field=name)
+    return given
