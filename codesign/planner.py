@@ -533,4 +533,55 @@ def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
     return Interval(low, high, name, cells[name]["rows"], "" if own else f"{family} has no measured cell of its own")
 
 
-__all__ = ["Interval", "Plan", "evaluate", "interval", "leaf_values", "plan", "program_for", "stage_leaves"]
+# What two plans differ in, from the narrowest: each is the scope of a pool of measured pairs.
+SCOPES = {
+    "layout": "layout of the same run",
+    "precision": "precision, of the same model on the same hardware and stack",
+    "size": "accelerators, batch or sequence, of the same model on the same hardware and stack",
+    "model": "model, on the same hardware and stack",
+    "other": "hardware or software",
+}
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The probability that of two plans the one that is predicted faster is faster, and the measured pairs it is from."""
+
+    share: float
+    cell: str
+    pairs: int
+    groups: int
+
+
+def ranking_confidence(scope: str, kind: str, gap: float) -> Confidence:
+    """How sure the order is of two plans whose predicted times per token differ by the factor exp(`gap`).
+
+    `scope` is one of SCOPES; `kind` is dense, moe, or mixed where the plans differ in it.
+    """
+    table = _error_model()["ranking"]
+    name = ranking_cell(table, scope, kind)
+    share = float(ranked_rightly(table, name, np.atleast_1d(np.float64(abs(gap))))[0])
+    return Confidence(share, name, table["cells"][name]["pairs"], table["cells"][name]["groups"])
+
+
+def ranking_cell(table: Mapping[str, Any], scope: str, kind: str) -> str:
+    """The cell of measured pairs that speaks for a scope and a kind of model."""
+    wider = list(SCOPES)[list(SCOPES).index(scope) :]
+    names = (f"{scope} x {kind}", *(f"{one} x any" for one in wider))
+    return next(name for name in names if name in table["cells"])
+
+
+def ranked_rightly(table: Mapping[str, Any], cell: str, gap: Array) -> Array:
+    """Probability that a predicted gap |ln ratio| has the right sign: error symmetric about it, sized as on measured pairs.
+
+    P(error above -gap) = 1/2 + 1/2 P(|error| below gap). At most (n + 1)/(n + 2), what n groups without a miss can show.
+    """
+    held = table["cells"][cell]
+    below = np.interp(gap, [0.0, *held["noise"]], [0.0, *table["shares"]])
+    return np.minimum(0.5 + 0.5 * below, (held["groups"] + 1.0) / (held["groups"] + 2.0))
+
+
+__all__ = [
+    "Confidence", "Interval", "Plan", "evaluate", "interval", "leaf_values", "plan", "program_for", "ranking_confidence",
+    "stage_leaves",
+]

@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from codesign import planner
-from codesign.evidence import nearest, predict, runs, validate
+from codesign.evidence import nearest, pairs, predict, runs, validate
 from codesign.evidence.score import Score, ranking, regrets, score, weighted_quantile
 from codesign.spec import stacks
 
@@ -239,15 +239,15 @@ def error_model(converted: Sequence[runs.Converted], measured: Array, logs: Arra
             cells.setdefault(name, []).append((float(m / np.exp(log)), float(w)))
             members.setdefault(name, set()).add(g)
     out = {}
-    for name, pairs in sorted(cells.items()):
+    for name, held in sorted(cells.items()):
         if len(members[name]) < 3 and name != "any":
             continue
-        ratios, ws = [p[0] for p in pairs], [p[1] for p in pairs]
+        ratios, ws = [p[0] for p in held], [p[1] for p in held]
         low, high = weighted_quantile(ratios, ws, 0.1), weighted_quantile(ratios, ws, 0.9)
         out[name] = {
             "low": round(min(low, 0.98), 4),
             "high": round(max(high, 1.02), 4),
-            "rows": len(pairs),
+            "rows": len(held),
             "groups": len(members[name]),
         }
     return out
@@ -296,8 +296,13 @@ def main() -> int:
     source = scores["leave_one_source_out"]
     print(f"leave one source out: {source['rows']} rows, median {source['median']:.1%}, mean {source['mean']:.1%}")
     write_constants(found)
+    compared = pairs.pairs(data.converted, data.measured, groups)
+    scores["ranking_confidence"] = pairs.calibration(compared)
     _write("error_summary.json", json.dumps(_rounded(scores), indent=1))
-    model = {"step": error_model(data.converted, data.measured, groups), "memory": memory_error_model(rows)}
+    model = {
+        "step": error_model(data.converted, data.measured, groups), "memory": memory_error_model(rows),
+        "ranking": pairs.table(compared),
+    }  # fmt: skip
     _write("error_model.json", json.dumps(model, indent=1))
     entries = [
         nearest.entry(c.row, c.problem, float(np.exp(log))) for c, log in zip(data.converted, found.logs, strict=True)
@@ -314,6 +319,8 @@ def _write(name: str, text: str) -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
     return round(value, 5) if isinstance(value, float) else value
 
 

@@ -46,16 +46,17 @@ class Score:
         return asdict(self)
 
 
+def weighted_quantiles(values: Sequence[float], weights: Sequence[float], shares: Sequence[float]) -> list[float]:
+    """For each share, the smallest value below which that share of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(np.asarray(weights, dtype=np.float64)[order])
+    ordered = np.append(np.asarray(values, dtype=np.float64)[order], np.nan)
+    return ordered[np.searchsorted(reached, np.asarray(shares) * float(np.sum(weights)))].tolist()
+
+
 def weighted_quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
     """The smallest value below which `share` of the weight lies."""
-    order = np.argsort(values, kind="stable")
-    total = float(np.sum(weights))
-    reached = 0.0
-    for at in order:
-        reached += weights[at]
-        if reached >= share * total:
-            return float(values[at])
-    return float("nan")
+    return weighted_quantiles(values, weights, (share,))[0]
 
 
 def score(errors: Mapping[str, float], group_of: Mapping[str, str]) -> Score:
@@ -87,7 +88,8 @@ def _families(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[M
     return families
 
 
-def _layout(row: Mapping[str, Any]) -> str:
+def layout_key(row: Mapping[str, Any]) -> str:
+    """What makes two rows the same layout."""
     return json.dumps([row["layout"].get(k) for k in LAYOUT], sort_keys=True)
 
 
@@ -100,7 +102,7 @@ def ranking(
         for at, one in enumerate(members):
             for other in members[:at]:
                 ratio = one["measured"]["step_time_s"] / other["measured"]["step_time_s"]
-                if abs(ratio - 1) > margin and _layout(one) != _layout(other):
+                if abs(ratio - 1) > margin and layout_key(one) != layout_key(other):
                     right[key[0]].append((ratio > 1) == (predicted[one["id"]] > predicted[other["id"]]))
     if not right:
         return float("nan"), 0
@@ -111,7 +113,7 @@ def regrets(rows: Iterable[Mapping[str, Any]], predicted: Mapping[str, float], l
     """For each family with that many layouts: how much slower our pick was measured than the best measured."""
     found = {}
     for key, members in _families(r for r in rows if r["id"] in predicted).items():
-        if len({_layout(m) for m in members}) >= layouts:
+        if len({layout_key(m) for m in members}) >= layouts:
             best = min(m["measured"]["step_time_s"] for m in members)
             pick = min(members, key=lambda m: predicted[m["id"]])
             found[" ".join(map(str, key))] = pick["measured"]["step_time_s"] / best - 1.0
