@@ -404,6 +404,20 @@ class Plan:
             "overrides": {name: float(np.ravel(value)[0]) for name, value in self.overrides.items()},
         }
 
+    def resolved(self) -> dict[str, Any]:
+        """The spec with preset, defaults and derived fields filled in. Planning it gives the same plan.
+
+        Fields that have no effect in this layout are left out, because a spec that sets them is refused.
+        """
+        data = loader.Loaded(self.problem.spec, {}, [], [], Path()).resolved()
+        layout = data["layout"]
+        if data["model"]["moe"] is None:
+            del layout["etp"]
+        if layout["sharding"] not in ("zero3", "hsdp"):
+            del layout["reshard_after_forward"]
+        # a null is the default everywhere but in the model, where it overrules a preset
+        return {name: part if name == "model" else _given(part) for name, part in data.items() if part is not None}
+
     def _recompute(self) -> dict[str, Any]:
         recompute = self.problem.structural()["recompute"]
         return {
@@ -464,6 +478,28 @@ def _near(name: str, known: Sequence[str]) -> str:
 
     near = difflib.get_close_matches(name, known, 3, 0.5)
     return f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+
+
+def plain(value: Any) -> Any:
+    """A value of a plan as plain data: a number, a list of numbers, or text for structure."""
+    if isinstance(value, np.ndarray):
+        return float(value.flat[0]) if value.size == 1 else [float(one) for one in np.ravel(value)]
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, (tuple, frozenset, set)):
+        return ", ".join(map(str, value if isinstance(value, tuple) else sorted(value))) or "none"
+    for name in ("name", "schedule", "granularity", "kind"):
+        if isinstance(text := getattr(value, name, None), str):
+            return text
+    return type(value).__name__.lower()
+
+
+def _given(value: Any) -> Any:
+    """The data without nulls and without sections that hold nothing."""
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _given(item) for name, item in value.items() if item is not None}
+    return {name: item for name, item in inner.items() if item != {}}
 
 
 def _first_sentence(text: str) -> str:
@@ -535,10 +571,10 @@ def interval(problem: resolve.Problem, value: float, what: str) -> Interval:
 
 # What two plans differ in, from the narrowest: each is the scope of a pool of measured pairs.
 SCOPES = {
-    "layout": "layout of the same run",
-    "precision": "precision, of the same model on the same hardware and stack",
-    "size": "accelerators, batch or sequence, of the same model on the same hardware and stack",
-    "model": "model, on the same hardware and stack",
+    "layout": "layout",
+    "size": "accelerators, batch or sequence length",
+    "precision": "precision",
+    "model": "model or training recipe",
     "other": "hardware or software",
 }
 

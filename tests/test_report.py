@@ -165,7 +165,7 @@ def test_resolved_spec_in_the_review_gives_the_same_plan(name):
     again = plan(load.load_text(text.split("```yaml\n")[1].split("```")[0]))
     assert again.to_dict()["step"] == made.to_dict()["step"]
     assert again.to_dict()["memory"] == made.to_dict()["memory"]
-    assert view.resolved(again) == view.resolved(made)
+    assert again.resolved() == made.resolved()
 
 
 @pytest.mark.parametrize("name", ["1e4", "no", "a|b", "</details><script>", "```", "x\ny", "[a](http://b)", "' #:"])

@@ -88,6 +88,15 @@ def left_out(refit: bool) -> Iterator[str]:
         yield f"{met} {name.replace('_', ' ')}: {figures} (bar {median:.0%}, {mean:.0%}){origin}"
 
 
+def confidence() -> Iterator[str]:
+    """How often pairs of measured runs are in the right order, and how often we say so, each group told by the others."""
+    rows = json.loads((stacks.DATA / "error_summary.json").read_text(encoding="utf-8"))["ranking_confidence"]
+    for row in rows:
+        upto = "and more" if row["gap_to"] is None else f"to {row['gap_to']:.0%}"
+        held = f"right {row['right']:.0%} +- {row['standard_error']:.0%}, said {row['confidence']:.0%}"
+        yield f"{row['scope']:9} gap {row['gap_from']:.0%} {upto:9} {held} ({row['pairs']:,} pairs, {row['groups']} groups)"
+
+
 def peers(v: Validation) -> Iterator[str]:
     """Bar 4, row by row."""
     by_id = {r["id"]: r for r in v.measured}
@@ -138,6 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     parts: list[tuple[str, Any]] = [
         ("accuracy", accuracy(v)),
         ("accuracy, left out", left_out("--refit" in arguments)),
+        ("confidence of a ranking, by predicted gap", confidence()),
         ("beside the peers, one set of constants", peers(v)),
         ("memory", memory(v)),
         ("speed, as ratios on this machine", iter(() if "--no-bench" in arguments else bench.lines())),

@@ -25,7 +25,7 @@ Codes = NDArray[np.int64]
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FEWEST_GROUPS = 3  # a cell of fewer is left out
-WITHIN = ("layout", "precision", "size")  # scopes whose pairs lie in one group
+WITHIN = ("layout", "size", "precision")  # scopes whose pairs lie in one group
 GAP_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, np.inf)
 
 
@@ -112,11 +112,10 @@ def calibration(found: Pairs) -> list[dict[str, Any]]:
 
     Only pairs inside a group; the rows of scope `any` are over all of them, a group counting once for each scope.
     """
-    scopes = [_told(found.keep(found.scope == scope)) for scope in WITHIN]
-    everything = tuple(np.concatenate(columns, axis=-1) for columns in zip(*scopes, strict=True))
+    held = {scope: _told(found.keep(found.scope == scope)) for scope in WITHIN if np.any(found.scope == scope)}
+    held["any"] = tuple(np.concatenate(columns, axis=-1) for columns in zip(*held.values(), strict=True))
     rows = []
-    for scope, columns in zip(("any", *WITHIN), (everything, *scopes), strict=True):
-        gap, right, told, weight, group = columns
+    for scope, (gap, right, told, weight, group) in held.items():
         for low, high in pairwise(GAP_EDGES):
             inside = (gap >= low) & (gap < high)
             if np.any(inside):
@@ -130,7 +129,7 @@ def calibration(found: Pairs) -> list[dict[str, Any]]:
     return rows
 
 
-def _clustered(values: Array, weight: Array, group: Codes) -> tuple[float, float]:
+def _clustered(values: Array, weight: Array, group: NDArray[Any]) -> tuple[float, float]:
     """The weighted mean and its standard error, of values that are alike inside a group."""
     mean = float(np.average(values, weights=weight))
     pulls = np.bincount(group, weights=weight * (values - mean))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from codesign import graph, units
-from codesign.planner import Plan
+from codesign.planner import Plan, plain
 from codesign.quantities import communication, compute, memory, model
 from codesign.report import view
 from codesign.spec import references as entries
@@ -353,20 +353,6 @@ def show_value(value: Any, unit: str, names: Sequence[str] | None = None) -> str
         return f"{units.show(low, unit)} to {units.show(high, unit)} ({flat.size} values)"
     shown = [units.show(float(one), unit) for one in flat]
     return ", ".join(f"{name} {text}" for name, text in zip(names, shown, strict=True)) if names else ", ".join(shown)
-
-
-def plain(value: Any) -> Any:
-    """A value of a plan as plain data: a number, a list of numbers, or text for structure."""
-    if isinstance(value, np.ndarray):
-        return float(value.flat[0]) if value.size == 1 else [float(one) for one in np.ravel(value)]
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return value
-    if isinstance(value, (tuple, frozenset, set)):
-        return ", ".join(map(str, value if isinstance(value, tuple) else sorted(value))) or "none"
-    for name in ("name", "schedule", "granularity", "kind"):
-        if isinstance(text := getattr(value, name, None), str):
-            return text
-    return type(value).__name__.lower()
 
 
 def title(node: graph.Explanation) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from codesign import errors, graph, units
 from codesign.planner import Interval, Plan
 from codesign.planner import plan as make_plan
 from codesign.quantities.memory import TAGS
+from codesign.search import attribution
 from codesign.spec import load, profiles, resolve
 
 MAX_TEXT_B = 256_000  # longest spec that is read from a page
@@ -162,21 +162,10 @@ def change(now: float, before: float, text: Callable[[float], str]) -> str:
 
 def changes(plan: Plan, baseline: Plan) -> list[Row]:
     """Fields of the resolved spec that differ: before and now."""
-    now, before = dict(_flat(resolved(plan))), dict(_flat(resolved(baseline)))
-    names = list(dict.fromkeys([*before, *now]))
     return [
-        {"field": name, "baseline": _or_dash(before.get(name)), "this plan": _or_dash(now.get(name))}
-        for name in names if before.get(name) != now.get(name)
+        {"field": one.field, "baseline": _or_dash(one.a), "this plan": _or_dash(one.b)}
+        for one in attribution.changes(baseline, plan)
     ]
-
-
-def _flat(data: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in data.items():
-        where = f"{above}.{name}" if above else name
-        if isinstance(value, Mapping):
-            yield from _flat(value, where)
-        else:
-            yield where, value
 
 
 def _or_dash(value: object) -> str:
@@ -441,28 +430,6 @@ def value_text(value: object, unit: str) -> str:
 # ---------------------------------------------------------------------------------------------------- the spec
 
 
-def resolved(plan: Plan) -> dict[str, Any]:
-    """The spec with preset, defaults and derived fields filled in. Planning it gives the same plan.
-
-    Fields that have no effect in this layout are left out, because a spec that sets them is refused.
-    """
-    data = load.Loaded(plan.problem.spec, {}, [], [], Path()).resolved()
-    layout = data["layout"]
-    if data["model"]["moe"] is None:
-        del layout["etp"]
-    if layout["sharding"] not in ("zero3", "hsdp"):
-        del layout["reshard_after_forward"]
-    # a null is the default everywhere but in the model, where it overrules a preset
-    return {name: part if name == "model" else _given(part) for name, part in data.items() if part is not None}
-
-
-def _given(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    inner = {name: _given(item) for name, item in value.items() if item is not None}
-    return {name: item for name, item in inner.items() if item != {}}
-
-
 class _Dumper(yaml.SafeDumper):
     """Text that our loader would read as a number or a word of YAML is quoted; nothing is written as an alias."""
 
@@ -482,16 +449,16 @@ _Dumper.add_representer(str, _text_node)
 
 
 def resolved_yaml(plan: Plan) -> str:
-    """`resolved` as YAML text."""
-    return yaml.dump(resolved(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    """The spec with derived fields filled in, as YAML text."""
+    return yaml.dump(plan.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
 
 
 def layout_line(plan: Plan) -> str:
     """The layout on one line: 'tp 8 · pp 16 · ...'."""
-    layout = resolved(plan)["layout"]
+    layout = plan.resolved()["layout"]
     layout["recompute"] = layout["recompute"]["granularity"]
     layout["order"] = " < ".join(layout["order"])
-    fields = [(name, value) for name, value in _flat(layout) if value != 0.0]
+    fields = [(name, value) for name, value in attribution.flat(layout) if value != 0.0]
     return " · ".join(f"{name} {_word(value)}" for name, value in fields)
 
 
