@@ -75,8 +75,8 @@ def test_version(run: Run):
 
 
 @pytest.mark.parametrize("verb", [
-    ("plan",), ("explain",), ("validate",), ("report",), ("import-hf",), ("schema",), ("init",), ("profiles", "list"),
-    ("profiles", "show"), ("profiles", "check"), ("models", "list"), ("models", "show"),
+    ("plan",), ("explain",), ("compare",), ("validate",), ("report",), ("import-hf",), ("schema",), ("init",),
+    ("profiles", "list"), ("profiles", "show"), ("profiles", "check"), ("models", "list"), ("models", "show"),
 ])
 def test_every_verb_has_examples_and_exit_codes_in_its_help(run: Run, verb: tuple[str, ...]):
     code, out, err = run(*verb, "--help")
@@ -123,6 +123,11 @@ def test_exit_1_prints_the_whole_plan_and_why_not(run: Run):
     (("plan", FITS, "-o", "no/such/folder/plan.csv"), "cannot be written: No such file or directory"),
     (("report", FITS, "-o", "review.html"), "a report is Markdown"),
     (("explain", FITS, "stepp_s"), "no quantity 'stepp_s' in this plan. Did you mean 'step_s'"),
+    (("compare", FITS), "Missing argument 'B'"),
+    (("compare", FITS, "nope.yaml"), "B: nope.yaml: no such file"),
+    (("compare", FITS, FITS, "--set-a", "layout.tq=2"), "A: --set layout.tq=2: unknown field 'tq'"),
+    (("compare", FITS, FITS, "--set-b", "cluster.accelerators=12"), "B: "),
+    (("compare", PIPELINED, FITS, "--format", "table", "-o", FITS), "this is the input"),
     (("profiles", "show", "h100-sxm-80g"), "Did you mean 'h100-sxm-80gb'"),
     (("models", "show", "llama-3-8"), "Did you mean 'llama-3-8b'"),
     (("import-hf", "nope.json"), "nope.json"),
@@ -466,6 +471,69 @@ def test_explain_json_has_the_references_of_its_tree(run: Run):
 def test_explain_markdown_has_the_references_of_its_tree(run: Run):
     out = run("explain", PIPELINED, "pp_bubble_s", "--depth", "0", "--format", "md")[1]
     assert re.findall(r"^- (EQ-\d+): `", out, re.MULTILINE) == ["EQ-35", "EQ-36", "EQ-37", "EQ-38"]
+
+
+# ---------------------------------------------------------------------------------------------------- compare
+
+
+def test_compare_answers_first_in_80_columns(run: Run):
+    code, out, err = run("compare", PIPELINED, PIPELINED, "--set-b", "layout.ep=32", "--set-b", "layout.recompute=full")
+    assert (code, err) == (0, "")
+    assert re.match(r"A IS FASTER: [\d.]+ s a step against [\d.]+ s, [\d.]+ % more tokens a second\n", out)
+    assert re.match(r"confidence \d\d % that A is faster", out.splitlines()[1])
+    assert max(map(len, out.splitlines())) <= 80
+    places = [out.index(text) for text in ("sum = step_s", "why: ", "what moved most", "memory of the", "traffic per", "differs")]
+    assert places == sorted(places)
+    assert re.search(r"  layout.ep 64 -> 32\n", out)
+    assert "EXTRAPOLATED: h800" in out
+
+
+def test_compare_prints_parts_that_add_up(run: Run):
+    _, out, _ = run("compare", PIPELINED, PIPELINED, "--set-b", "layout.ep=32")
+    table = out[out.index("part ") :].partition("\n\n")[0].splitlines()[1:]
+    numbers = [[float(cell) for cell in re.findall(r"[-+]?\d+\.\d{4}|(?<= )0(?= )", line)] for line in table]
+    assert len(numbers) > 5
+    for at in range(3):
+        assert sum(line[at] for line in numbers[:-1]) == pytest.approx(numbers[-1][at], abs=1e-9)
+
+
+def test_compare_says_which_one_does_not_fit(run: Run):
+    code, out, _ = run("compare", FITS, FITS, "--set-b", TOO_LARGE[1])
+    assert code == 0
+    assert out.startswith("ONLY A FITS\nA IS FASTER")
+    assert "   does not fit\n   - memory: the fullest rank needs" in out
+    code, out, _ = run("compare", FITS, FITS, *TOO_LARGE, "--set-b", "layout.recompute=full")
+    assert code == 1
+    assert out.startswith("NEITHER FITS\n")
+
+
+def test_compare_of_equal_specs_is_an_answer(run: Run):
+    code, out, err = run("compare", FITS, FITS)
+    assert (code, err) == (0, "")
+    assert out.startswith("NO DIFFERENCE: both give ") and "the specs do not differ" in out
+
+
+def test_compare_sets_both_or_one_of_them(run: Run):
+    arguments = ("--set", "training.global_batch_sequences=16", "--set-a", "layout.micro_batch=2", "--format", "json")
+    _, out, _ = run("compare", FITS, FITS, *arguments)
+    found = json.loads(out)
+    assert found["changes"] == [{"field": "layout.micro_batch", "a": 2.0, "b": 1.0}]
+    assert found["figures"]["step_tokens"]["b"] == 16 * 8192
+
+
+def test_compare_writes_the_same_in_every_format(run: Run, tmp_path: Path):
+    change = ("--set-b", "layout.recompute=full")
+    _, out, _ = run("compare", FITS, FITS, *change, "--format", "json")
+    found = json.loads(out)
+    _, out, _ = run("compare", FITS, FITS, *change, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [float(row["difference_s"]) for row in rows] == [part["difference_s"] for part in found["parts"]]
+    page = tmp_path / "move.md"
+    code, out, err = run("compare", FITS, FITS, *change, "-o", str(page))
+    assert (code, out, err) == (0, "", f"wrote {page}\n")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# A against B\n\n- A IS FASTER") and "## Why" in text
+    assert all(f"| {part['part']} |" in text for part in found["parts"] if abs(part["share_of_move"]) > 0.1)
 
 
 # ---------------------------------------------------------------------------------------------------- validate

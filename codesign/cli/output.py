@@ -47,12 +47,13 @@ def _hush(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def emit(text: str, output: str | None = None, keep: str | None = None) -> None:
-    """Data to stdout or, all or nothing, to a file. `keep` is an input file that must not be overwritten."""
+def emit(text: str, output: str | None = None, keep: str | tuple[str, ...] | None = None) -> None:
+    """Data to stdout or, all or nothing, to a file. `keep` are input files that must not be overwritten."""
     if output is None or output == "-":
         _emit_stdout(text)
         return
-    if keep is not None and _same_file(output, keep):
+    inputs = (keep,) if isinstance(keep, str) else keep or ()
+    if any(_same_file(output, path) for path in inputs):
         raise SpecError(f"-o {output}: this is the input; write to another file")
     _write(output, text)
     say(f"wrote {output}")

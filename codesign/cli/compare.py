@@ -1,0 +1,66 @@
+"""`compare`: what moved between two plans, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codesign.cli.options import STYLE, Output, Written, epilog
+from codesign.cli.output import Format, chosen_format, emit, json_text
+from codesign.cli.specs import loaded_spec, planned
+from codesign.errors import SpecError
+
+if TYPE_CHECKING:
+    from codesign.planner import Plan
+
+commands = typer.Typer(**STYLE)
+
+
+@commands.command(epilog=epilog(
+    "codesign compare before.yaml after.yaml",
+    "codesign compare spec.yaml spec.yaml --set-b layout.tp=4",
+    "codesign compare a.yaml b.yaml --set training.precision=bf16 -o move.md",
+))
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A spec, a YAML file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another spec, or the same with --set-b.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of both; may be repeated.")
+    ] = None,
+    sets_a: Annotated[
+        list[str] | None, typer.Option("--set-a", metavar="FIELD=VALUE", help="Change a field of A only; may be repeated.")
+    ] = None,
+    sets_b: Annotated[
+        list[str] | None, typer.Option("--set-b", metavar="FIELD=VALUE", help="Change a field of B only; may be repeated.")
+    ] = None,
+    written: Written = None, output: Output = None,
+) -> None:
+    """Which of two plans is faster, how sure that is, what moved from A to B, term by term, and why.
+
+    csv holds the parts of the step. Exit 1 where neither is feasible.
+    """
+    from codesign.report import compare as shown
+    from codesign.report import text
+    from codesign.search import compare as search
+
+    form = chosen_format(written, output)
+    one, other = _plan_of("A", a, (*(sets or ()), *(sets_a or ()))), _plan_of("B", b, (*(sets or ()), *(sets_b or ())))
+    found = search.compare(one, other)
+    if form is Format.json:
+        answer = json_text(found.to_dict())
+    elif form is Format.csv:
+        answer = text.csv_text(found.part_rows())
+    else:
+        answer = shown.compare_markdown(found) if form is Format.md else shown.compare_screen(found)
+    emit(answer, output, keep=(a, b))
+    raise typer.Exit(0 if one.feasible or other.feasible else 1)
+
+
+def _plan_of(which: str, spec: str, sets: Sequence[str]) -> Plan:
+    """The plan of A or of B; a refusal says of which."""
+    try:
+        return planned(loaded_spec(spec, sets))
+    except SpecError as error:
+        raise SpecError(f"{which}: {error}", field=error.field) from None
