@@ -147,21 +147,42 @@ class Program:
                 memo[token] = value
         return values
 
+    def update(
+        self, values: Mapping[Any, Any], changed: Mapping[str, Any], without: Program | None = None
+    ) -> dict[Any, Any]:
+        """The values of a run after some leaves have changed: only what rests on them is evaluated again.
+
+        The same bits as a run from the start. `values` is what `run` or `update` returned; it is left as it is. Steps
+        of the program `without` are not evaluated: `values` has them already, for the changed leaves.
+        """
+        key = (frozenset(changed), without.targets if without else ())
+        if key not in self._partial:
+            known = {step.key for step in without.steps} if without else set()
+            steps = [step for step in self.steps if key[0] & self.depends[step.key] and step.key not in known]
+            self._partial[key] = self._generate(steps)
+        return self._partial[key]({**values, **changed})
 
     @cached_property
-    def _straight(self) -> Callable[[Mapping[str, Any]], dict[Any, Any]]:
-        """The same evaluation as one generated function without look-ups between the steps."""
+    def _partial(self) -> dict[Any, Callable[[Mapping[Any, Any]], dict[Any, Any]]]:
+        return {}
+
+    @cached_property
+    def _straight(self) -> Callable[[Mapping[Any, Any]], dict[Any, Any]]:
+        """The whole evaluation as one generated function without look-ups between the steps."""
+        return self._generate(self.steps)
+
+    def _generate(self, steps: Iterable[Step]) -> Callable[[Mapping[Any, Any]], dict[Any, Any]]:
         names: dict[Any, str] = {}
         scope: dict[str, Any] = {}
         lines = ["def straight(leaves):", "    values = dict(leaves)"]
 
         def local(what: Any) -> str:
-            if what not in names:  # a leaf, read where it is first used
+            if what not in names:  # given: a leaf, or a value that is not evaluated again
                 names[what] = f"v{len(names)}"
                 lines.append(f"    {names[what]} = leaves[{what!r}]")
             return names[what]
 
-        for at, step in enumerate(self.steps):
+        for at, step in enumerate(steps):
             scope[f"f{at}"] = step.function
             arguments = []
             for how, what in step.inputs:

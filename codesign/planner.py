@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -80,42 +80,50 @@ DURATIONS: dict[str, tuple[str, ...]] = {
 ELASTICITY_STEP = 1e-3
 
 
-def leaf_values(problems: Sequence[resolve.Problem], ndim: int = 1) -> dict[str, Any]:
+def leaf_values(problems: Sequence[resolve.Problem], ndim: int = 1, *, every_rank: bool = True) -> dict[str, Any]:
     """Leaves of a batch of problems of one structure: numbers as arrays with one row a problem, structure as it is.
 
-    Per-rank leaves have the pipeline ranks on a leading axis and `ndim` trailing axes of length one.
+    Per-rank leaves have the pipeline ranks on a leading axis and `ndim` trailing axes of length one. With
+    `every_rank=False` one rank stands for all that hold the same layers: totals have the same bits, tables a row a class.
     """
     first = problems[0]
     values: dict[str, Any] = dict(first.structure)
     shape = (1,) * (ndim - 1) + (len(problems),)
     for name in first.leaves:
         values[name] = np.array([p.leaves[name].value for p in problems]).reshape(shape)
-    values.update(stage_leaves(first.structural()["pipeline"], first.kinds, ndim))
+    values.update(stage_leaves(first.structural()["pipeline"], first.kinds, ndim, every_rank))
     return values
 
 
 @cache
-def stage_leaves(pipeline: resolve.Pipeline, kinds: tuple[str, ...], ndim: int = 1) -> Mapping[str, Any]:
-    """What each pipeline rank holds, with the rank on a leading axis."""
+def stage_leaves(
+    pipeline: resolve.Pipeline, kinds: tuple[str, ...], ndim: int = 1, every_rank: bool = True
+) -> Mapping[str, Any]:
+    """What each pipeline rank holds, with the rank on a leading axis.
+
+    Ranks that hold the same form a class, and its first rank speaks for it: it has the most micro-batches in flight.
+    `rank_classes` has the column and the size of each.
+    """
     stages, pp = pipeline.stages, pipeline.pp
     tail = (1,) * ndim
-
-    def column(row: Iterable[float]) -> Array:
-        data = np.array(list(row), dtype=np.float64)
-        if pipeline.schedule == "dualpipe":
-            # either direction puts a stage on the rank: half of the micro-batches run stage i, half stage pp - 1 - i
-            data = 0.5 * (data + data[::-1])
-        return data.reshape((pp, *tail))
-
     counts = [stages.counts(rank) for rank in range(pp)]
-    values: dict[str, Any] = {}
+    rows = {f"stage_layers[{kind}]": [float(c.get(kind, 0)) for c in counts] for kind in kinds}
+    rows["stage_embedding"] = [float(stages.embedding(rank)) for rank in range(pp)]
+    rows["stage_head"] = [float(stages.head(rank)) for rank in range(pp)]
+    rows["stage_mtp"] = [float(stages.mtp(rank)) for rank in range(pp)]
+    columns = {name: np.array(row) for name, row in rows.items()}
+    if pipeline.schedule == "dualpipe":
+        # either direction puts a stage on the rank: half of the micro-batches run stage i, half stage pp - 1 - i
+        columns = {name: 0.5 * (row + row[::-1]) for name, row in columns.items()}
+    holds = list(zip(*(row.tolist() for row in columns.values()), strict=True))
+    first = {held: rank for rank, held in reversed(list(enumerate(holds)))}
+    classes = sorted((rank, holds.count(held)) for held, rank in first.items())
+    shown = list(range(pp)) if every_rank else [rank for rank, _ in classes]
+    values: dict[str, Any] = {name: row[shown].reshape((len(shown), *tail)) for name, row in columns.items()}
+    values["rank_index"] = np.array(shown, dtype=np.float64).reshape((len(shown), *tail))
+    values["rank_classes"] = tuple((shown.index(rank), float(size)) for rank, size in classes)
     for kind in kinds:
-        values[f"stage_layers[{kind}]"] = column(c.get(kind, 0) for c in counts)
-        values[f"model_layers[{kind}]"] = np.full(1, float(sum(c.get(kind, 0) for c in counts)))
-    values["stage_embedding"] = column(float(stages.embedding(rank)) for rank in range(pp))
-    values["stage_head"] = column(float(stages.head(rank)) for rank in range(pp))
-    values["stage_mtp"] = column(float(stages.mtp(rank)) for rank in range(pp))
-    values["rank_index"] = np.arange(float(pp)).reshape((pp, *tail))
+        values[f"model_layers[{kind}]"] = np.full(1, sum(float(c.get(kind, 0)) for c in counts))
     return values
 
 

@@ -80,9 +80,12 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def _write(output: str, text: str) -> None:
+    replace_file(output, text.encode("utf-8", "replace"))
+
+
+def replace_file(output: str, data: bytes) -> None:
     """Write a file through a temporary one beside it, so that a reader never sees half of it."""
     path = Path(os.path.realpath(output)) if "\0" not in output else Path(output)
-    data = text.encode("utf-8", "replace")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(data)  # a device or a pipe cannot be replaced

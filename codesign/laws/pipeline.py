@@ -155,6 +155,7 @@ def in_flight(schedule: str, pp: int, vpp: int, micro_batches: npt.ArrayLike, st
     """
     m = np.asarray(micro_batches, dtype=np.float64)
     rank = np.asarray(stage, dtype=np.float64)
+    group = interleaved_group(pp, m) if schedule == "interleaved" and vpp > 1 else m
     m, rank = np.broadcast_arrays(m, rank)
     if schedule == "none":
         return np.ones(m.shape)
@@ -163,7 +164,7 @@ def in_flight(schedule: str, pp: int, vpp: int, micro_batches: npt.ArrayLike, st
     if schedule == "1f1b" or (schedule == "interleaved" and vpp == 1):
         return np.minimum(pp - rank, m)
     if schedule == "interleaved":
-        chunks = 2.0 * (pp - rank - 1.0) + (vpp - 1) * interleaved_group(pp, m) + 1.0
+        chunks = 2.0 * (pp - rank - 1.0) + (vpp - 1) * group + 1.0
         return np.minimum(chunks / vpp, m)
     if schedule in ("zb-h1", "zb-v"):
         return np.minimum(float(pp), m)

@@ -189,6 +189,8 @@ def slowest_rank(rank_work_s) -> Array:
 def _of_rank(per_rank, slowest_rank) -> Array:
     """The entry of the slowest rank, elementwise."""
     at = slowest_rank.astype(np.intp)
+    if np.all(at == at.flat[0]):  # one rank is the slowest everywhere
+        return per_rank[min(int(at.flat[0]), len(per_rank) - 1)] + np.zeros(at.shape)
     full = np.broadcast_to(per_rank, per_rank.shape[:1] + np.broadcast_shapes(per_rank.shape[1:], at.shape))
     return np.take_along_axis(full, at[np.newaxis], axis=0)[0]
 
@@ -328,12 +330,12 @@ def weight_gradient_s(
 
 
 @quantity("1", source="stage imbalance: filling and draining pass the other ranks at their own pace")
-def fill_share(pipeline, rank_work_s, slowest_forward_s, slowest_backward_s) -> Array:
+def fill_share(pipeline, rank_classes, rank_work_s, slowest_forward_s, slowest_backward_s) -> Array:
     """Mean work of the other ranks over that of the slowest one."""
     slowest = slowest_forward_s + slowest_backward_s
     if pipeline.pp == 1:
         return np.ones_like(slowest)
-    others = add(rank_work_s) - slowest
+    others = add(size * rank_work_s[column] for column, size in rank_classes) - slowest
     return np.minimum(others / (slowest * (pipeline.pp - 1.0)), 1.0)
 
 

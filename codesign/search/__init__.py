@@ -1,1 +1,1 @@
-"""Decisions over many plans: what moved between two of them, and which of many is best."""
+"""Decisions: the best layout, the best shape, the hardware to ask for, and why not the others."""

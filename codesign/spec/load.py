@@ -41,7 +41,10 @@ SHORTHAND = {
     "layout.recompute": "granularity",
 }
 # Fields that are read with a unit, and the base unit; the overrides of the cluster come on top.
-QUANTITIES = {"training.tokens": "tokens", "software.host_layer_s": "s", "input.storage_Bps": "Bps"}
+QUANTITIES = {
+    "training.tokens": "tokens", "software.host_layer_s": "s", "input.storage_Bps": "Bps",
+    "search.memory_margin": "B", "search.power": "W",
+}
 # Units in which a bare number is refused: bit or byte, GB or GiB, us or ms are the usual mistakes.
 BARE_REFUSED = ("B", "Bps", "FLOPps", "s")
 
@@ -97,14 +100,14 @@ def load_spec(source: str | Path | Mapping[str, Any], sets: Sequence[str] = ()) 
 def load(source: str | Path | Mapping[str, Any], sets: Sequence[str] = ()) -> Loaded:
     """As `load_spec`, with places, readings and notes beside the spec."""
     if isinstance(source, Mapping):
-        return _check(Document(_plain(source, "", 0)), sets, Path(), None)
+        return check(document(source), sets, Path(), None)
     path = Path(source)
     return load_text(read_text(path), sets, str(path), path.parent)
 
 
 def load_text(text: str, sets: Sequence[str] = (), file: str = "<text>", folder: str | Path = ".") -> Loaded:
     """As `load`, from YAML text; `file` names it in messages, relative paths start at `folder`."""
-    return _check(parse_yaml(text, file), sets, Path(folder), file)
+    return check(parse_yaml(text, file), sets, Path(folder), file)
 
 
 def error_at(loaded: Loaded, name: str, message: str) -> SpecError:
@@ -233,7 +236,7 @@ class _Reader:
         if data is None:
             raise self.error("the file is empty: `codesign init` writes a starter", root.start_mark)
         if not isinstance(data, dict):
-            raise self.error(f"a mapping of fields is wanted at the top, not {_shown(data)}", root.start_mark)
+            raise self.error(f"a mapping of fields is wanted at the top, not {shown(data)}", root.start_mark)
         get()  # the end of the document
         more = get()
         if not isinstance(more, yaml.StreamEndEvent):
@@ -344,7 +347,7 @@ def _clip(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it is written in YAML, short enough for a message."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -360,6 +363,11 @@ def _shown(value: object) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- plain data
+
+
+def document(source: Mapping[str, Any]) -> Document:
+    """Plain data given by a caller, copied; it has no places."""
+    return Document(_plain(source, "", 0))
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:
@@ -384,7 +392,7 @@ def _plain(value: Any, path: str, depth: int) -> Any:
 # ---------------------------------------------------------------------------------------------------- --set
 
 
-def _apply_set(document: Document, argument: str) -> None:
+def apply_set(document: Document, argument: str) -> None:
     """Write one `field=value` into the document; a bare name on the way becomes its section."""
     name, equals, text = argument.partition("=")
     name = name.strip()
@@ -402,7 +410,7 @@ def _apply_set(document: Document, argument: str) -> None:
         elif isinstance(inner, str) and path in SHORTHAND:
             inner = {SHORTHAND[path]: inner}
         elif not isinstance(inner, dict):
-            message = f"{path} is {_shown(inner)}, which has no fields to set"
+            message = f"{path} is {shown(inner)}, which has no fields to set"
             raise SpecError(message, field=name, place=place)
         here[part] = inner
         here = inner
@@ -440,10 +448,10 @@ def _fill_model(document: Document, folder: Path, notes: list[str]) -> None:
         return
     preset, path = written.get("preset"), written.get("hf")
     if preset is not None and path is not None:
-        raise _error(document, "model.hf", "model.preset and model.hf are both given: keep one of them")
+        raise field_error(document, "model.hf", "model.preset and model.hf are both given: keep one of them")
     for name in ("preset", "hf"):
         if written.get(name) is not None and not isinstance(written[name], str):
-            raise _error(document, f"model.{name}", f"model.{name} must be text, not {_shown(written[name])}")
+            raise field_error(document, f"model.{name}", f"model.{name} must be text, not {shown(written[name])}")
     if preset is not None:
         fields, origin = _preset(document, preset), f"preset {preset}"
         fields.setdefault("name", preset)
@@ -459,22 +467,22 @@ def _preset(document: Document, name: str) -> dict[str, Any]:
 
     known = presets.names()
     if name not in known:
-        hint = _did_you_mean(name, known, 3) or _list(known)
+        hint = did_you_mean(name, known, 3) or _list(known)
         message = f"unknown model preset {_clip(name)!r}.{hint}"
-        raise _error(document, "model.preset", message)
+        raise field_error(document, "model.preset", message)
     return dict(presets.load(name))
 
 
 def _hf(document: Document, path: Path, notes: list[str]) -> dict[str, Any]:
     if not path.is_file():
         what = "is a directory: name its config.json" if path.is_dir() else f"no such file.{_near_file(path)}"
-        raise _error(document, "model.hf", f"model.hf: {path}: {what}")
+        raise field_error(document, "model.hf", f"model.hf: {path}: {what}")
     from codesign.spec import hf
 
     try:
         fields, inferred = hf.read(path)
     except SpecError as error:
-        raise _error(document, "model.hf", f"model.hf: {error.message}") from None
+        raise field_error(document, "model.hf", f"model.hf: {error.message}") from None
     notes += [f"model: {note}" for note in inferred]
     return dict(fields)
 
@@ -491,16 +499,23 @@ def _merge(
             continue
         merged[name] = value
         if name in base and before != value and name != "name":
-            notes.append(f"{where}: {_shown(value)} in place of {_shown(before)} of {origin}")
+            notes.append(f"{where}: {shown(value)} in place of {shown(before)} of {origin}")
     return merged
 
 
 # ---------------------------------------------------------------------------------------------------- checking
 
 
-def _check(document: Document, sets: Sequence[str], folder: Path, file: str | None) -> Loaded:
+def check(
+    document: Document,
+    sets: Sequence[str],
+    folder: Path,
+    file: str | None,
+    known: Sequence[tuple[str, str, bool]] = (),
+) -> Loaded:
+    """The checked spec of a document, `sets` applied; `known` are problems that were found before."""
     for argument in sets:
-        _apply_set(document, argument)
+        apply_set(document, argument)
     if file is not None:
         document.places.setdefault("", Place(file, 1, 1))
     _check_version(document)
@@ -509,25 +524,25 @@ def _check(document: Document, sets: Sequence[str], folder: Path, file: str | No
     if isinstance(document.data.get("software"), str):
         document.data["software"] = {"stack": document.data["software"]}
     read_as: list[str] = []
-    problems = list(_override_problems(document, read_as))
+    problems = [*known, *_override_problems(document, read_as)]
     try:
         spec = schema.Spec.model_validate(document.data)
     except ValidationError as error:
-        raise _first(document, problems + _problems(document, error)) from None
+        raise first_problem(document, problems + worded(document, error)) from None
     problems += _conflicts(spec)
     if problems:
-        raise _first(document, problems)
+        raise first_problem(document, problems)
     read_as += _readings(document, spec)
     return Loaded(spec, document.places, read_as, notes, folder, file)
 
 
 def _check_version(document: Document) -> None:
     if "version" not in document.data:
-        raise _error(document, "", f"'version' is missing: write 'version: {VERSION}' in the first line")
+        raise field_error(document, "", f"'version' is missing: write 'version: {VERSION}' in the first line")
     version = document.data["version"]
     if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
-        message = f"version must be {VERSION}, not {_shown(version)}: this release reads no other"
-        raise _error(document, "version", message)
+        message = f"version must be {VERSION}, not {shown(version)}: this release reads no other"
+        raise field_error(document, "version", message)
 
 
 def _nearest_place(name: str, *known: Mapping[str, Place]) -> Place | None:
@@ -541,14 +556,14 @@ def _nearest_place(name: str, *known: Mapping[str, Place]) -> Place | None:
         name = name.rpartition(".")[0]
 
 
-def _error(document: Document, name: str, message: str, key: bool = False) -> SpecError:
+def field_error(document: Document, name: str, message: str, key: bool = False) -> SpecError:
     places = (document.keys, document.places) if key else (document.places, document.keys)
     return SpecError(message, field=name or None, place=_nearest_place(name, *places))
 
 
-def _first(document: Document, problems: list[tuple[str, str, bool]]) -> SpecError:
+def first_problem(document: Document, problems: list[tuple[str, str, bool]]) -> SpecError:
     """The first problem in the order of the file, saying how many more there are."""
-    errors = [_error(document, name, message, key) for name, message, key in problems]
+    errors = [field_error(document, name, message, key) for name, message, key in problems]
     errors.sort(key=_file_order)
     if more := len(errors) - 1:
         message = f"{errors[0].message} (and {more} more)"
@@ -565,13 +580,13 @@ def _file_order(error: SpecError) -> tuple[int, int, int]:
 # A problem is (dotted field, message, whether it is about the field's name rather than its value).
 
 
-def _problems(document: Document, error: ValidationError) -> list[tuple[str, str, bool]]:
+def worded(document: Document, error: ValidationError) -> list[tuple[str, str, bool]]:
     """pydantic's findings in our words; a missing field that a misspelt one explains is left out."""
     found: list[tuple[str, str, bool]] = []
     explained: set[str] = set()
     details = error.errors(include_url=False)
     # a hostile file may hold 100,000 wrong fields: the first in the file are worded, the rest are counted
-    details.sort(key=lambda detail: _file_order(_error(document, ".".join(map(str, detail["loc"])), "", key=True)))
+    details.sort(key=lambda detail: _file_order(field_error(document, ".".join(map(str, detail["loc"])), "", key=True)))
     for detail in details[:_MOST_WORDED]:
         loc = [part for part in detail["loc"] if not str(part).startswith("~")]
         name = ".".join(map(str, loc))
@@ -635,7 +650,7 @@ def _unknown_field(loc: list[str]) -> tuple[str, str]:
     homes = [top for top in _fields([]) if name in _fields([top]) and top != section]
     near = _near(name, known, 1)
     if near:
-        return f"{message}.{_did_you_mean(name, known)}", _join(section, near[0])
+        return f"{message}.{did_you_mean(name, known)}", _join(section, near[0])
     if homes:
         return f"{message}. It is a field of {homes[0]}", ""
     return f"{message}.{_list(known)}", ""
@@ -650,12 +665,14 @@ def _wrong_value(name: str, loc: Sequence[str | int], value: Any) -> str:
         meant = {"no": "false", "off": "false", "n": "false", "yes": "true", "on": "true", "y": "true"}
         hint = f". Write {meant[value.lower()]}" if value.lower() in meant else ""
     elif isinstance(value, str):
-        hint = _did_you_mean(value, [choice for option in names for choice in option["enum"]], 3)
+        hint = did_you_mean(value, [choice for option in names for choice in option["enum"]], 3)
         if "number" in wanted and _FLOAT.fullmatch(value):
             hint = ". Write it without quotes"
+    elif isinstance(value, list | dict) and name.startswith("layout.") and name.count(".") == 1:
+        hint = f". A {'list' if isinstance(value, list) else 'range'} is for `codesign search`: a plan looks at one layout"
     elif name == "model" or name == "software":
         wanted = f"the name of a {'preset' if name == 'model' else 'stack'}, or {wanted}"
-    return f"{name} must be {wanted}, not {_shown(value)}{'.' if hint.startswith(' ') else ''}{hint}"
+    return f"{name} must be {wanted}, not {shown(value)}{'.' if hint.startswith(' ') else ''}{hint}"
 
 
 def _wanted(options: Sequence[dict[str, Any]]) -> str:
@@ -700,7 +717,7 @@ def _near(word: str, known: Sequence[str], most: int) -> list[str]:
     return [by_lower[name] for name in get_close_matches(_clip(word.lower()), list(by_lower), most, 0.6)]
 
 
-def _did_you_mean(word: str, known: Sequence[str], most: int = 1) -> str:
+def did_you_mean(word: str, known: Sequence[str], most: int = 1) -> str:
     near = [repr(name) for name in _near(word, known, most)]
     if not near:
         return ""
@@ -755,6 +772,8 @@ def _readings(document: Document, spec: schema.Spec) -> list[str]:
 def _resolved(spec: schema.Spec) -> dict[str, Any]:
     """One canonical form: no shorthands, quantities as text with their base unit, no field without effect."""
     data = spec.model_dump(mode="json")
+    if data["search"] is None:
+        del data["search"]
     del data["model"]["hf"]  # its fields are filled in: the spec no longer needs the file
     training, layout = data["training"], data["layout"]
     if isinstance(training["precision"], str):
@@ -770,7 +789,7 @@ def _resolved(spec: schema.Spec) -> dict[str, Any]:
         layout["recompute"] = {name: layout["recompute"][name] for name in kept}
     for name, unit in QUANTITIES.items():
         section, _, leaf = name.partition(".")
-        if unit in BARE_REFUSED and data[section] and data[section][leaf] is not None:
+        if unit in BARE_REFUSED and data.get(section) and data[section][leaf] is not None:
             data[section][leaf] = f"{data[section][leaf]!r} {units.base(unit)}"
     for name, value in data["cluster"]["override"].items():
         if (unit_of := override_unit(name)) is not None:
@@ -904,8 +923,29 @@ def json_schema() -> dict[str, Any]:
         del definitions[name]["required"]
     complete = definitions["Model"].pop("required")
     definitions["Model"]["anyOf"] = [{"required": ["preset"]}, {"required": ["hf"]}, {"required": complete}]
+    _open_layout(definitions)
     for name in ("model", "software"):
         section = data["properties"][name]
         shorthand = {"type": "string", "description": f"the name of a {'preset' if name == 'model' else 'stack'}"}
         data["properties"][name] = {"anyOf": [shorthand, section]}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "codesign spec", **data}
+
+
+def _open_layout(definitions: dict[str, Any]) -> None:
+    """A search takes a list or a range where a plan takes one value."""
+    from codesign.spec import domains
+
+    whole = {"type": "integer", "minimum": 1}
+    definitions["Range"] = {
+        "type": "object", "additionalProperties": False, "required": ["from", "to"],
+        "description": "a range of values for `codesign search`",
+        "properties": dict.fromkeys(("from", "to", "step", "times"), whole),
+    }  # fmt: skip
+    for section, names in (("Layout", list(schema.Layout.model_fields)), ("Training", ["global_batch_sequences"])):
+        for name in names:
+            one = definitions[section]["properties"][name]
+            several: list[dict[str, Any]] = [one, {"type": "array", "minItems": 1, "items": one}]
+            if name in domains.RANGED:
+                several.append({"$ref": "#/$defs/Range"})
+            kept = {key: one[key] for key in ("default", "title") if key in one}
+            definitions[section]["properties"][name] = {**kept, "anyOf": several}

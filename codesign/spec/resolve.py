@@ -139,19 +139,8 @@ def resolve(
     )
     if recompute.granularity == "selective" and not recompute.modules:
         recompute = recompute.model_copy(update={"modules": ("core_attn",)})
-    head_cost = model.vocab * model.hidden / max(_layer_matmul(model), 1)
     assert layout.pp is not None and layout.dp is not None and layout.schedule is not None
-    stages = _assign(
-        tuple(kinds_of_layers),
-        layout.pp,
-        layout.vpp,
-        layout=layout.stages,
-        first=layout.first_stage_layers,
-        last=layout.last_stage_layers,
-        mtp_layers=model.mtp_layers,
-        head_cost_layers=head_cost,
-        v_shaped=layout.schedule in ("zb-v", "dualpipe-v"),
-    )
+    stages = stages_of(model, layout, tuple(kinds_of_layers))
     block = Block(
         gated=model.gated_ffn,
         parallel=model.parallel_block,
@@ -199,6 +188,27 @@ def resolve(
         spec.model_copy(update={"layout": layout}),
         prof,
         stack,
+    )
+
+
+def layer_kinds(model: schema.Model) -> tuple[str, ...]:
+    """The kind of every decoder layer, in order."""
+    return tuple(_kinds(model)[1])
+
+
+def stages_of(model: schema.Model, layout: schema.Layout, kinds: tuple[str, ...] | None = None) -> stage_layouts.Stages:
+    """Which layers every pipeline stage holds under a layout with pp and schedule. Raises SpecError."""
+    assert layout.pp is not None
+    return _assign(
+        layer_kinds(model) if kinds is None else kinds,
+        layout.pp,
+        layout.vpp,
+        layout=layout.stages,
+        first=layout.first_stage_layers,
+        last=layout.last_stage_layers,
+        mtp_layers=model.mtp_layers,
+        head_cost_layers=model.vocab * model.hidden / max(_layer_matmul(model), 1),
+        v_shaped=layout.schedule in ("zb-v", "dualpipe-v"),
     )
 
 
@@ -622,15 +632,15 @@ def _leaves(
     of_profile("scale_up_ranks", "scale_up.domain")
     domain = leaves["scale_up_ranks"].value
     ranks = spec.cluster.accelerators * prof.ranks_per_accelerator
-    whole = 2.0 ** np.floor(np.log2(domain))
+    used = scale_up_ranks(domain, float(ranks))
     if ranks <= domain:
-        put("scale_up_ranks", ranks, "spec", "cluster.accelerators: the whole job sits in one scale-up domain")
-    elif whole < domain and ranks % domain:
+        put("scale_up_ranks", used, "spec", "cluster.accelerators: the whole job sits in one scale-up domain")
+    elif used != domain:
         put(
             "scale_up_ranks",
-            whole,
+            used,
             "assumed",
-            f"jobs take {whole:g} of the {domain:g} ranks of a scale-up domain, so that groups do not straddle it",
+            f"jobs take {used:g} of the {domain:g} ranks of a scale-up domain, so that groups do not straddle it",
         )
     torus = prof.scale_up.topology == "torus" and prof.scale_up.p2p_Bps is not None
     axes = (
@@ -661,6 +671,14 @@ def _leaves(
     put("accelerator_ranks", spec.cluster.accelerators * prof.ranks_per_accelerator, "spec", "cluster.accelerators")
     put("node_ranks", *_datum(data, "node.accelerators_per_node", 8.0))
     return leaves
+
+
+def scale_up_ranks(domain: float, ranks: float) -> float:
+    """Ranks of a job that share a scale-up domain: all of it, or a power of two where the job is no multiple of it."""
+    if ranks <= domain:
+        return ranks
+    whole = float(2.0 ** np.floor(np.log2(domain)))
+    return whole if whole < domain and ranks % domain else domain
 
 
 def _datum(data: Mapping[str, Any], key: str, default: float) -> tuple[float, str, str]:
@@ -806,6 +824,7 @@ def _without_effect(
             f"{software.attention_kernel} is timed at the attention rate that was measured on this accelerator",
         ),
     ]
+    said.append((spec.search is not None, "search", "a plan looks at one layout; `codesign search` reads it"))
     notes = [f"{field} has no effect here: {why}" for condition, field, why in said if condition]
     for key in spec.cluster.override:
         if key not in read:

@@ -308,6 +308,31 @@ class Input(Section):
     bytes_per_token: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 4.0
 
 
+Objective = Literal["step_s", "cost", "memory", "scale_up_traffic", "scale_out_traffic", "above_pod_traffic", "robustness"]
+
+
+class Rack(Section):
+    """Racks (scale-up domains) of which this many accelerators can be used."""
+
+    accelerators: Count
+    count: Count
+
+
+class Search(Section):
+    """What `codesign search` looks for, and within which limits. A plan reads none of it."""
+
+    # the first one ranks; the Pareto front is over all of them
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)] = ("step_s", "memory")
+    best: Annotated[int, Field(strict=True, ge=1, le=10_000), BeforeValidator(_whole)] = 10
+    within: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.03  # alternatives this near to the best are shown
+    memory_margin: Bytes | None = None  # that much of every device stays free
+    idle_accelerators: Whole = 0  # as many may be left without work
+    bad_nodes: Whole = 0  # nodes known to be bad: never used
+    racks: tuple[Rack, ...] = ()  # racks that are only partly there; default: all of the cluster
+    power: Watts | None = None  # of all accelerators in use, at their rated power or power limit
+    price_per_hour: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None  # of one accelerator
+
+
 class Spec(Section):
     """One run. See `codesign init` for a commented starter."""
 
@@ -319,3 +344,4 @@ class Spec(Section):
     cluster: Cluster
     software: Software
     input: Input | None = None
+    search: Search | None = None

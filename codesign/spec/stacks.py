@@ -39,6 +39,20 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class Can:
+    """What a search tries where the spec leaves a field of the layout out: what the framework has an option for."""
+
+    source: str
+    schedules: tuple[str, ...]  # with pp above 1
+    shardings: tuple[str, ...]
+    modules: tuple[str, ...]  # of selective recompute
+    cp_styles: tuple[str, ...]  # empty: no context parallelism
+    orders: tuple[tuple[str, ...], ...]
+    offload_optimizer: bool
+    max_tp: int | None = None
+
+
+@dataclass(frozen=True)
 class Stack:
     """One named software stack; every field can be set one by one in the spec's `software` section."""
 
@@ -52,6 +66,7 @@ class Stack:
     moe_host: str | float
     overlap: Overlaps
     unknown: Unknown
+    can: Can
     dropout: bool = False
     sequence_parallel: bool = True
     gradient_dtype: str = "fp32"  # accumulation
@@ -150,10 +165,17 @@ def load(name: str) -> Stack:
     for link in reversed(chain):
         merged.update({k: v for k, v in raw[link].items() if k != "inherits"})
     overlap, unknown = Overlaps(**merged.pop("overlap")), Unknown(**merged.pop("unknown"))
+    can = _can(merged.pop("can"))
     known = {f.name for f in fields(Stack)}
     if set(merged) - known:
         raise ProfileError(f"stack {name!r}: unknown field {sorted(set(merged) - known)[0]!r}")
-    return Stack(name=name, overlap=overlap, unknown=unknown, **merged)
+    return Stack(name=name, overlap=overlap, unknown=unknown, can=can, **merged)
+
+
+def _can(raw: dict[str, Any]) -> Can:
+    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    frozen["orders"] = tuple(tuple(order) for order in raw["orders"])
+    return Can(**frozen)
 
 
 @cache

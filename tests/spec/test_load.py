@@ -106,7 +106,7 @@ def test_quantities_are_read_and_shown_as_read():
 def test_every_quantity_of_the_schema_is_in_the_table_of_readings():
     """A field with a unit has a string alternative in the JSON schema beside its number."""
     definitions = schema.Spec.model_json_schema()["$defs"]
-    sections = {name: name.capitalize() for name in ("training", "layout", "cluster", "software", "input")}
+    sections = {name: name.capitalize() for name in ("training", "layout", "cluster", "software", "input", "search")}
     found = {
         f"{section}.{name}"
         for section, definition in sections.items()

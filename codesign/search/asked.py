@@ -1,0 +1,99 @@
+"""Why not this layout, asked by a user: it cannot run, or it can and the best one is faster by these terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codesign.errors import SpecError
+from codesign.search import run, whynot
+from codesign.search.result import Candidate, Result
+from codesign.search.space import Space, of
+from codesign.spec import domains, schema
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is to be said about a layout. `asked` is the best way to run it, `best` the best of the whole space."""
+
+    refusals: tuple[whynot.Refusal, ...]
+    asked: Candidate | None
+    best: Candidate | None
+    candidates: int  # ways to complete the layout that was asked about
+    not_whole: Mapping[str, int]
+
+    @property
+    def feasible(self) -> bool:
+        return self.asked is not None
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by which each part of the step is longer than in the best layout; they add up to the difference."""
+        if self.asked is None or self.best is None:
+            return {}
+        other = self.best.plan.parts
+        return {name: value - other[name] for name, value in self.asked.plan.parts.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            "feasible": self.feasible,
+            "candidates": self.candidates,
+            "not_whole": dict(self.not_whole),
+            "refusals": [refusal.to_dict() for refusal in self.refusals],
+            "asked": self.asked.to_dict() if self.asked else None,
+            "best": self.best.to_dict() if self.best else None,
+            "longer_s": self.parts,
+        }
+
+
+def why_not(
+    source: str | Path | Mapping[str, Any],
+    layout: Sequence[str],
+    sets: Sequence[str] = (),
+    free: Sequence[str] = (),
+    workers: int = 1,
+) -> Answer:
+    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec."""
+    whole = _found(of(domains.load(source, sets, free)), workers)
+    named = {text.partition("=")[0].removeprefix("layout.") for text in layout}
+    loose = [] if "dp" in named or not named & {"tp", "pp", "cp"} else ["dp"]
+    narrow = of(domains.load(source, [*sets, *layout], [name for name in (*free, *loose) if name not in named and name != "all"])
+                if "all" not in free else _only(source, layout, sets))  # fmt: skip
+    found = _found(narrow, workers)
+    best = whole.best[0] if whole.best else None
+    if found.best:
+        return Answer((), found.best[0], best, narrow.size, narrow.excluded)
+    refusals = found.misses or (whynot.refusal(narrow, _first(narrow)),)
+    return Answer(refusals, None, best, narrow.size, narrow.excluded)
+
+
+def _only(source: Any, layout: Sequence[str], sets: Sequence[str]) -> domains.Open:
+    """Everything open but what is asked about."""
+    named = {text.partition("=")[0].removeprefix("layout.") for text in layout}
+    every = [name for name in schema.Layout.model_fields if name not in named]
+    return domains.load(source, [*sets, *layout], every)
+
+
+def _found(space: Space, workers: int) -> Result:
+    return Result(space, run.search(space, workers=workers))
+
+
+def _first(space: Space) -> schema.Spec:
+    """The layout as it was asked for, where nothing of it divides: first values of every field."""
+    tried, base = space.searched, space.open.spec
+    fields: dict[str, Any] = {
+        name: tried[name][0] for name in ("tp", "pp", "cp", "ep", "micro_batch", "sharding") if tried[name]
+    }
+    if tried["dp"]:
+        fields["dp"] = tried["dp"][0]
+    try:
+        layout = schema.Layout.model_validate(fields)
+    except ValueError as error:
+        raise SpecError(f"--layout: {error}") from None
+    return base.model_copy(update={"layout": layout, "search": None})
+
+
+__all__ = ["Answer", "why_not"]
