@@ -34,3 +34,8 @@ Written = Annotated[
     Format | None, typer.Option("--format", help="How to write the answer; default: the ending of -o, else table.")
 ]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")]
+Free = Annotated[
+    list[str] | None,
+    typer.Option("--free", metavar="FIELD", help="Search this field of layout whatever the spec says, or all; may be repeated."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=1024, help="Processes on this machine.")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codesign.cli.options import STYLE, Output, Sets, SpecPath, Written, epilog
+from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, replace_file, say
 from codesign.errors import SpecError
 
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(**STYLE)
 
-Free = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--free", metavar="FIELD", help="Search this field of layout whatever the spec says, or all; may be repeated."
-    ),
-]
-Workers = Annotated[int, typer.Option("--workers", min=1, max=1024, help="Processes on this machine.")]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", metavar="URL", help="Address of a Dask scheduler, as in tcp://host:8786.")
 ]

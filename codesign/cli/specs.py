@@ -11,6 +11,7 @@ from codesign.errors import SpecError
 
 if TYPE_CHECKING:
     from codesign.planner import Plan
+    from codesign.search.joint import Chooser
     from codesign.spec.load import Loaded
 
 
@@ -19,6 +20,18 @@ def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
     from codesign.spec import load
 
     return load.load(Path(spec), tuple(sets or ()))
+
+
+def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, workers: int) -> Chooser | None:
+    """The layout search of a spec, where its layout is open or opened by --free; none where there is nothing to choose."""
+    from codesign.spec import domains
+
+    opened = domains.load(spec, tuple(sets or ()), tuple(free or ()))
+    if not free and not opened.is_open:
+        return None
+    from codesign.search.joint import Chooser
+
+    return Chooser(opened, workers)
 
 
 def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:

@@ -64,6 +64,12 @@ class Open:
     def search(self) -> schema.Search:
         return self.base.spec.search or schema.Search()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a choice: a list or a range, or tp, pp or the micro-batch left out."""
+        several = any(len(domain.values) > 1 or domain.written != "fixed" for domain in (*self.domains.values(), self.batch))
+        return several or not {"tp", "pp", "micro_batch"} <= self.domains.keys()
+
     def error(self, field: str, message: str) -> SpecError:
         """A refusal about one field, at its place in the file."""
         return loader.error_at(self.base, field, message)

@@ -1,0 +1,70 @@
+"""The layout search as a function: the best layout of a changed model, or on changed hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from codesign import planner
+from codesign.search import run, space
+from codesign.search.result import Candidate, Result
+from codesign.spec import domains, schema
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best layout of one spec."""
+
+    step_s: float
+    tokens_per_s: float
+    layout: Mapping[str, Any]
+
+
+class Chooser:
+    """Searches the layouts of one open spec again and again, with another model or scaled leaves."""
+
+    def __init__(self, opened: domains.Open, workers: int = 1) -> None:
+        section = opened.search.model_copy(update={"objectives": ("step_s",), "best": 1, "within": 0.0})
+        spec = opened.spec.model_copy(update={"search": section})
+        self.opened = replace(opened, base=replace(opened.base, spec=spec))
+        self.workers = workers
+        self._space: space.Space | None = None
+
+    def best(self, spec: schema.Spec | None = None, scale: Mapping[str, float] | None = None) -> Candidate | None:
+        """The best layout under the spec's model and training (default: its own), with leaves scaled by name."""
+        held = self._held(spec)
+        result = Result(held, run.search(held, workers=self.workers, scale=scale))
+        return result.best[0] if result.best else None
+
+    def _held(self, spec: schema.Spec | None) -> space.Space:
+        if spec is None:
+            if self._space is None:
+                self._space = space.of(self.opened)
+            return self._space
+        own = self.opened.spec
+        changed = spec.model_copy(update={"layout": own.layout, "cluster": own.cluster, "search": own.search})
+        return space.of(replace(self.opened, base=replace(self.opened.base, spec=changed)))
+
+    def of_spec(self, spec: schema.Spec) -> Chosen | None:
+        """What `shapes` asks for: the best layout of a changed model."""
+        found = self.best(spec)
+        if found is None:
+            return None
+        layout = {**found.layout, "global_batch_sequences": found.fields[domains.BATCH]}
+        return Chosen(found.plan.step_s, found.plan.value("job_tokens_per_s"), layout)
+
+    def rechoose(self, scale: Mapping[str, float]) -> tuple[float, Mapping[str, Any]] | None:
+        """What `sensitivity` asks for: the step of the best layout on scaled hardware."""
+        found = self.best(scale=scale)
+        if found is None:
+            return None
+        return found.objectives[0], {**found.layout, "global_batch_sequences": found.fields[domains.BATCH]}
+
+    def closed(self) -> planner.Plan | None:
+        """The plan of the best layout as things are; none where nothing fits."""
+        found = self.best()
+        return None if found is None else found.plan
+
+
+__all__ = ["Chooser", "Chosen"]
