@@ -157,6 +157,7 @@ def test_wrong_use_is_one_message_and_exit_2(
     spec: str, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "CONNECT_S", 0.5)
     before = sorted(tmp_path.iterdir())
     code, out, err = _run(capsys, "search", spec, *arguments)
     assert code == 2 and message in err and out == "" and "Traceback" not in err

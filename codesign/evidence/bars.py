@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.evidence import bench, runs
+from codesign.evidence import bench, runs, search_bars
 from codesign.evidence.score import Score
 from codesign.evidence.validate import Validation, memory_counts, validate
 from codesign.spec import stacks
@@ -151,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         ("beside the peers, one set of constants", peers(v)),
         ("memory", memory(v)),
         ("speed, as ratios on this machine", iter(() if "--no-bench" in arguments else bench.lines())),
+        ("search", iter(()) if "--no-bench" in arguments else search_bars.lines(v)),
     ]
     for title, rows in parts:
         print(title)

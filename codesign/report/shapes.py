@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from codesign import units
@@ -156,7 +156,7 @@ def shapes_rows(table: ShapeTable) -> list[Row]:
     for rank, row in enumerate(table.rows, 1):
         data = row.to_dict()
         findings = data.pop("findings")
-        data["layout"] = layout_text(row.layout)
+        data["layout"] = text.layout_text(row.layout)
         counts = {"findings": None if findings is None else len(findings), "waste_share": row.waste_share}
         rows.append({"rank": rank, **data, **counts})
     return rows
@@ -168,35 +168,6 @@ def shapes_summary(table: ShapeTable) -> str:
     kept = sum(not row.is_base for row in table.rows)
     axes = ", ".join(f"{name} {_values(values)}" for name, values in table.axes.items())
     return f"shapes at {CONSTRAINTS[table.equal]}{held}: {kept:,} of {table.candidates:,} hold ({axes})"
-
-
-def layout_text(layout: Mapping[str, Any]) -> str:
-    """The fields of a layout that say something, in a line."""
-    words = []
-    for name, value in layout.items():
-        if value in (None, 1, "none") or name in ("order", "global_batch_sequences"):
-            continue
-        if isinstance(value, Mapping):
-            value = " ".join(str(part) for part in _said(value))
-            if not value:
-                continue
-        words.append(f"{name} {value}")
-    return ", ".join(words) or "the spec's own layout"
-
-
-def _said(section: Mapping[str, Any]) -> list[Any]:
-    """What a section says beside its defaults."""
-    found: list[Any] = []
-    for name, value in section.items():
-        if name == "fraction":
-            found += [f"{value:.0%}"] if value != 1.0 else []
-        elif isinstance(value, tuple | list):
-            found += value
-        elif value is True:
-            found.append(name)
-        elif value:
-            found.append(value)
-    return found
 
 
 def _values(values: Sequence[int]) -> str:
@@ -238,7 +209,7 @@ def _about(at: int, row: ShapeRow) -> str:
     more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
     heads = f"{row.heads} heads" + (f" of {row.head_dim}, {row.kv_heads} KV" if row.head_dim else "")
     size = f"{row.layers} x {row.hidden}, {heads}"
-    line = f"{size}: {layout_text(row.layout)}; waste: {wastes + more if findings else 'none'}"
+    line = f"{size}: {text.layout_text(row.layout)}; waste: {wastes + more if findings else 'none'}"
     return text.wrap(line, "     ", f"{at + 1:3}. ")
 
 

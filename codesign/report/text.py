@@ -105,6 +105,35 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def layout_text(layout: Mapping[str, Any]) -> str:
+    """The fields of a layout that say something, in a line."""
+    words = []
+    for name, value in layout.items():
+        if value is None or name in ("order", "global_batch_sequences") or (value in (1, "none") and name not in ("tp", "pp", "dp")):
+            continue
+        if isinstance(value, Mapping):
+            value = " ".join(str(part) for part in _said(value))
+            if not value:
+                continue
+        words.append(f"{name} {value}")
+    return ", ".join(words) or "the spec's own layout"
+
+
+def _said(section: Mapping[str, Any]) -> list[Any]:
+    """What a section says beside its defaults."""
+    found: list[Any] = []
+    for name, value in section.items():
+        if name == "fraction":
+            found += [f"{value:.0%}"] if value != 1.0 else []
+        elif isinstance(value, tuple | list):
+            found += value
+        elif value is True:
+            found.append(name)
+        elif value:
+            found.append(value)
+    return found
+
+
 def wrap(text: str, indent: str = "", first: str | None = None) -> str:
     """A paragraph of at most 80 columns; the first line may begin otherwise."""
     begin = indent if first is None else first

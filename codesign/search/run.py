@@ -19,6 +19,7 @@ from codesign.search.kept import Kept
 from codesign.search.space import Space
 
 TASK_CANDIDATES = 1_000_000  # of one task in a pool or on a cluster, about a second
+CONNECT_S = 10.0  # to wait for a scheduler
 Report = Callable[["Progress"], None]
 
 
@@ -152,7 +153,7 @@ def _on_cluster(
     except ImportError:
         raise SpecError("a cluster needs Dask: pip install 'codesign[cluster]'") from None
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout=f"{CONNECT_S:g}s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise SpecError(f"--scheduler {scheduler}: no Dask scheduler answers there ({type(error).__name__})") from None
     with client:
@@ -160,7 +161,7 @@ def _on_cluster(
             raise SpecError(f"--scheduler {scheduler}: the cluster has no workers")
         payload = client.submit(_hand_over, pickle.dumps(space), pure=True)
         futures = [client.submit(_cluster_work, payload, __version__, task, scale, pure=False) for task in tasks]
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
 

@@ -51,6 +51,7 @@ class Leaf:
     kind: str  # one of KINDS
     source: str
     constant: str | None = None  # the fitted constant behind it
+    field: str | None = None  # the profile field behind it, as cluster.override names it
 
 
 @dataclass(frozen=True)
@@ -405,7 +406,8 @@ def _leaves(
 
     def of_profile(name: str, key: str, scale: float = 1.0) -> None:
         datum = data[key]
-        put(name, float(datum.value) * scale, datum.kind, f"{prof.name}: {key} ({datum.source})")
+        source = f"{prof.name}: {key} ({datum.source})"
+        leaves[name] = Leaf(float(datum.value) * scale, datum.kind, source, field=key)
 
     def of_constant(name: str, constant: str | float, why: str = "") -> None:
         if isinstance(constant, str):
@@ -626,7 +628,7 @@ def _leaves(
     put("training_tokens", training.tokens or 0.0, "spec", "training.tokens")
     put("accelerators", spec.cluster.accelerators, "spec", "cluster.accelerators")
     put("ranks_per_accelerator", prof.ranks_per_accelerator, "datasheet", prof.name)
-    put("host_link_Bps", *_datum(data, "host_link_Bps", 25e9))
+    of_profile("host_link_Bps", "host_link_Bps")
 
     # -- the network
     of_profile("scale_up_ranks", "scale_up.domain")
