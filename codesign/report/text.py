@@ -109,7 +109,8 @@ def layout_text(layout: Mapping[str, Any]) -> str:
     """The fields of a layout that say something, in a line."""
     words = []
     for name, value in layout.items():
-        if value is None or name in ("order", "global_batch_sequences") or (value in (1, "none") and name not in ("tp", "pp", "dp")):
+        quiet = value in (1, "none") and name not in ("tp", "pp", "dp")
+        if value is None or quiet or name in ("order", "global_batch_sequences"):
             continue
         if isinstance(value, Mapping):
             value = " ".join(str(part) for part in _said(value))
