@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from codesign import planner
 from codesign.evidence.validate import Validation
@@ -117,8 +118,25 @@ def sense(v: Validation) -> Iterator[str]:
         by_source.setdefault(name.split("-")[0], []).append(value)
     for source, values in sorted(by_source.items()):
         yield f"      {source}: {sum(r <= 0.03 for r in values)} of {len(values)} families, worst {max(values):.1%}"
+    yield f"      {_noise(v)}"
     for title, example, sets in PUBLISHED:
         yield from _distance(title, example, sets)
+
+
+def _noise(v: Validation) -> str:
+    """What no model of the work can order: the same launches, with four times the work, measured faster."""
+    times: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in v.measured:
+        layout, model, step = row["layout"], row["model"], row["measured"].get("step_time_s")
+        if row["source"]["key"] == "vtrain" and "multi" not in row["id"] and step and layout["micro_batch"] == 1:
+            key = (model["layers"], *(layout[name] for name in ("tp", "pp", "dp", "global_batch_sequences")))
+            times.setdefault(key, {})[model["hidden"]] = step
+    pairs = [widths for widths in times.values() if {1024, 2048} <= widths.keys()]
+    odd = sum(widths[2048] < widths[1024] for widths in pairs)
+    return (
+        f"vTrain's one node, micro-batch 1, same layers, layout and batch: hidden 2048 is measured faster than 1024 in {odd} of "
+        f"{len(pairs)} pairs"
+    )
 
 
 def _distance(title: str, example: str, sets: Sequence[str]) -> Iterator[str]:
