@@ -22,6 +22,7 @@ from codesign import cli, units
 from codesign.evidence.validate import Validation, validate
 from codesign.planner import plan
 from codesign.report import reference
+from codesign.search.find import find
 from codesign.spec import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,7 +188,11 @@ def test_python_of_the_readme_runs(monkeypatch, capsys):
     printed = capsys.readouterr().out
     made = plan(reference.EXAMPLE)
     assert printed.startswith(f"{made.step_s} {made.feasible}")
-    assert float(printed.split()[-1]) == pytest.approx(made.step_s - made.value("pp_bubble_s"), rel=0.05)
+    without = plan(made.problem.spec, overrides={"pp_bubble_s": 0.0}).step_s
+    assert f"\n{without}\n" in printed
+    assert without == pytest.approx(made.step_s - made.value("pp_bubble_s"), rel=0.05)
+    found = find(ROOT / "examples" / "search" / "llama-3.1-405b.yaml")
+    assert printed.rstrip().endswith(f"{found.best[0].plan.value('mfu')} {found.tally}")
 
 
 def test_yaml_of_the_readme_is_a_model_of_a_spec():
