@@ -167,6 +167,7 @@ def test_wrong_use_is_one_message_and_exit_2(
 def test_a_full_disk_is_one_message(spec: str, capsys: Any) -> None:
     code, _, err = _run(capsys, "search", spec, "--format", "json", "-o", "/dev/full")
     assert code == 2 and "cannot be written" in err
+    assert not Path("/dev/full.manifest.json").exists()
 
 
 def test_the_input_is_not_overwritten(spec: str, capsys: Any) -> None:
@@ -204,7 +205,24 @@ def test_why_not_names_the_limit_and_what_lifts_it(spec: str, capsys: Any) -> No
     code, out, _ = _run(capsys, "why-not", spec, "--layout", "tp=1,pp=1,micro_batch=2,recompute=none", *small)
     assert code == 1 and "IT CANNOT RUN" in out and "breaks memory" in out and "cheapest single changes" in out
     code, out, _ = _run(capsys, "why-not", spec, "--layout", "tp=3,pp=1")
-    assert (code == 1 and "heads" in out) or "ranks" in out
+    assert code == 1 and "32 ranks cannot be divided by tp x pp x cp = 3" in out
+
+
+def test_why_not_keeps_what_is_written_where_nothing_divides(spec: str, capsys: Any) -> None:
+    full = ("--set", "layout.recompute=full", "--set", "layout.cp=1", "--set", "layout.micro_batch=2")
+    code, out, _ = _run(capsys, "why-not", spec, "--layout", "tp=3,pp=1", *full, "--format", "json")
+    data = json.loads(out)
+    assert code == 1 and data["refusals"][0]["layout"]["recompute"] == "full"
+    lift = next(one for one in data["refusals"][0]["lifts"] if one["set"] == ["layout.tp=1"])
+    sets = ["layout={tp: 1, pp: 1, micro_batch: 2, recompute: full}"]
+    assert lift["step_s"] == plan(SPEC, sets=sets).step_s
+
+
+def test_a_layout_with_sections_is_answered_as_data(spec: str, capsys: Any) -> None:
+    sets = ("--set", "layout.overlap.dp_gradients=false", "--set", "layout.cp=1", "--set", "layout.tp=[1, 2]")
+    for command in (("search",), ("why-not", "--layout", "tp=2"), ("sensitivity",)):
+        code, out, err = _run(capsys, command[0], spec, *command[1:], *sets, "--format", "json")
+        assert code == 0 and json.loads(out), err
 
 
 def test_why_not_a_slower_one_names_the_terms_that_add_up(spec: str, capsys: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, replace_file, say
-from codesign.errors import SpecError
+from codesign.errors import CodesignError, SpecError
 
 if TYPE_CHECKING:
     from codesign.search.result import Result
@@ -94,6 +94,11 @@ def _space(spec: str, sets: Sequence[str], free: Sequence[str]) -> Space:
     return space.of(domains.load(spec, sets, free))
 
 
+def _is_plain(output: str) -> bool:
+    """A file or a folder, not a device or a pipe, beside which nothing can be kept."""
+    return Path(output).is_file() or Path(output).is_dir()
+
+
 def _is_parquet(output: str | None) -> bool:
     return output is not None and Path(output).suffix.lower() == ".parquet"
 
@@ -124,6 +129,10 @@ def _searched(space: Space, workers: int, scheduler: str | None, output: str | N
         again = f"; go on with --resume -o {output}" if output is not None else "; with -o FILE it could go on later"
         say(f"stopped after {progress.candidates:,} of {space.size:,} candidates{again}")
         raise typer.Exit(130) from None
+    except CodesignError:
+        watch.clear()
+        saved.save(progress, now=True)
+        raise
     watch.clear()
     saved.save(progress, now=True)
     return result.Result(space, progress)
@@ -136,7 +145,8 @@ class _Saved:
         from codesign.search.result import manifest_path
 
         self.space, self.output = space, output
-        self.path = manifest_path(output) if output not in (None, "-") and output is not None else None
+        special = output == "-" or (output is not None and Path(output).exists() and not _is_plain(output))
+        self.path = manifest_path(output) if output is not None and not special else None
         self.last = time.monotonic()
 
     def load(self) -> Progress:

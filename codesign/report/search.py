@@ -197,7 +197,9 @@ def _value(value: Any) -> str:
         return " ".join([value.granularity, *value.modules]) if value.modules else value.granularity
     if hasattr(value, "optimizer"):
         return "optimizer" if value.optimizer else "none"
-    return str(value)
+    if value is None:
+        return "default"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def objectives_text() -> str:

@@ -42,7 +42,7 @@ def screen(answer: Answer) -> str:
             rest += value
             continue
         what = " ".join(graph.REGISTRY[name].doc.split()).partition(". ")[0].rstrip(".")
-        lines.append(text.wrap(what, " " * 40, f"  {_signed(value):>12}  {name:24}"))
+        lines.append(text.wrap(what, " " * 41, f"  {_signed(value):>12}  {name:25}"))
     if rest:
         lines.append(f"  {_signed(rest):>12}  all other parts")
     room = asked.value("peak_B") - best.value("peak_B")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codesign.errors import SpecError
 from codesign.search import run, whynot
 from codesign.search.result import Candidate, Result
 from codesign.search.space import Space, of
@@ -82,17 +81,15 @@ def _found(space: Space, workers: int) -> Result:
 
 
 def _first(space: Space) -> schema.Spec:
-    """The layout as it was asked for, where nothing of it divides: first values of every field."""
-    tried, base = space.searched, space.open.spec
-    fields: dict[str, Any] = {
-        name: tried[name][0] for name in ("tp", "pp", "cp", "ep", "micro_batch", "sharding") if tried[name]
-    }
-    if tried["dp"]:
-        fields["dp"] = tried["dp"][0]
-    try:
-        layout = schema.Layout.model_validate(fields)
-    except ValueError as error:
-        raise SpecError(f"--layout: {error}") from None
+    """The layout as it was asked for, where nothing of it divides: first values of what is written, of the rest what is least."""
+    tried, written, base = space.searched, space.open.domains, space.open.spec
+    fields: dict[str, Any] = {name: tried[name][0] for name in ("tp", "pp", "micro_batch") if tried[name]}
+    fields |= {name: domain.values[0] for name, domain in written.items()}
+    if isinstance(fields.get("recompute"), tuple):
+        fields["recompute"] = fields["recompute"][0]
+    if fields.get("stages") == "balanced":
+        del fields["stages"]
+    layout = schema.Layout.model_validate(fields)
     return base.model_copy(update={"layout": layout, "search": None})
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from codesign import planner
+from codesign.laws import pipeline as pipelines
 from codesign.search import balance
-from codesign.spec import domains, profiles, resolve, schema, stacks
+from codesign.spec import domains, load, profiles, resolve, schema, stacks
 
 MOST_MICRO_BATCH = 64
 LEAST_CONTEXT_TOKENS = 1024  # a context-parallel rank left without a stated cp keeps at least as many tokens
+FRACTION = 2**20  # micro-batches are whole numbers of one over this
+FULLY = ("zero3", "hsdp")  # parameters are sharded as well
 INNER = ("prefetch", "cuda_graphs", "overlap", "expert_groups_per_token", "first_stage_layers", "last_stage_layers")
 
 
@@ -57,7 +60,7 @@ def _racks(opened: domains.Open, profile: profiles.Profile) -> dict[int, int]:
     racks = opened.search.racks
     if not racks:
         return {}
-    domain = int(datum(profile, "scale_up.domain") or 1) // profile.ranks_per_accelerator
+    domain = int(datum(profile, "scale_up.domain") or 1)
     for at, rack in enumerate(racks):
         if rack.accelerators > domain:
             raise opened.error(f"search.racks.{at}.accelerators", f"a rack of {rack.accelerators} accelerators: {profile.name} "
@@ -88,7 +91,7 @@ def tried(
     """Every field with the values that are tried: as written, or what the stack and the model offer."""
     spec, can, written = opened.spec, stack.can, opened.domains
     model, moe = spec.model, spec.model.moe
-    domain = max(int(datum(profile, "scale_up.domain") or 1), 1)
+    domain = max(int(datum(profile, "scale_up.domain") or 1) * profile.ranks_per_accelerator, 1)
     degrees = sorted(
         {d for size, _ in sizes(opened, profile) for d in divisors(size * profile.ranks_per_accelerator)}
     )
@@ -129,34 +132,58 @@ def _refuse_contradictions(opened: domains.Open, tried: Mapping[str, tuple[Any, 
     moe, written = opened.spec.model.moe, opened.domains
     if moe is None:
         for name in ("ep", "etp", "expert_groups_per_token"):
-            if name in written and written[name].values not in ((1,), (None,)):
+            if name in written and not (name == "ep" and written[name].values == (1,)):
                 raise opened.error(f"layout.{name}", f"layout.{name}: the model is dense, it has no experts")
     if "sharding_group" in written and not set(tried["sharding"]) & {"hsdp"}:
         raise opened.error("layout.sharding_group", "layout.sharding_group is the shard group of hsdp, which layout.sharding "
                            "leaves out")  # fmt: skip
-    if "reshard_after_forward" in written and not set(tried["sharding"]) & {"zero3", "hsdp"}:
-        raise opened.error("layout.reshard_after_forward", "layout.reshard_after_forward has no effect without layout.sharding "
-                           "zero3 or hsdp")  # fmt: skip
+    for name in ("reshard_after_forward", "prefetch"):
+        if name in written and not set(tried["sharding"]) & set(FULLY):
+            raise opened.error(f"layout.{name}", f"layout.{name} has no effect without layout.sharding zero3 or hsdp")
+    if True in _written(opened, "sequence_parallel") and set(tried["tp"]) == {1}:
+        raise opened.error("layout.sequence_parallel", "layout.sequence_parallel true has no effect with tp 1: it shares the "
+                           "ranks of tensor parallelism")  # fmt: skip
+    for recompute in _written(opened, "recompute"):
+        one = recompute[0] if isinstance(recompute, tuple) else recompute
+        for field, message in load.recompute_conflicts(schema.Layout(recompute=one), opened.spec.model):
+            raise opened.error(field, message)
     if "cp_style" in written and set(tried["cp"]) == {1}:
         raise opened.error("layout.cp_style", "layout.cp_style has no effect with cp 1")
     if "schedule" in written and set(tried["schedule"]) == {"none"} and 1 not in tried["pp"]:
         raise opened.error("layout.schedule", f"layout.schedule none is for pp 1 only, and pp is {_list(tried['pp'])}")
     if "vpp" in written and 1 not in tried["vpp"] and set(tried["pp"]) == {1}:
         raise opened.error("layout.vpp", f"layout.vpp {_list(tried['vpp'])} needs a pipeline, and pp is 1")
+    if {"schedule", "vpp"} <= written.keys() and not any(
+        vpp == 1 if pp == 1 else pipelines.valid(schedule, pp, vpp, 1e6 * pp) is None
+        for pp in tried["pp"] for schedule in tried["schedule"] for vpp in tried["vpp"]
+    ):  # fmt: skip
+        reason = pipelines.valid(tried["schedule"][0], tried["pp"][-1], tried["vpp"][0], 1e6 * tried["pp"][-1])
+        raise opened.error("layout.vpp", f"layout.vpp and layout.schedule exclude each other: {reason}")
+    for size in tried["micro_batch"]:
+        if size * FRACTION != int(size * FRACTION):
+            raise opened.error("layout.micro_batch", f"layout.micro_batch {size:g}: a search takes whole sequences and binary "
+                               "fractions such as 0.5 or 0.125")  # fmt: skip
+    if len(set(opened.search.objectives)) < len(opened.search.objectives):
+        raise opened.error("search.objectives", "search.objectives has a name twice")
     for order in tried["order"]:
         if sorted(order) != ["cp", "dp", "ep", "pp", "tp"]:
             raise opened.error("layout.order", "layout.order must name each of tp, cp, ep, dp, pp once")
 
 
+def _written(opened: domains.Open, name: str) -> tuple[Any, ...]:
+    return opened.domains[name].values if name in opened.domains else ()
+
+
 def _recomputes(modules: Sequence[str], model: schema.Model, stack: stacks.Stack) -> tuple[Any, ...]:
     """None, whole layers, and every set of modules that the stack knows and the model has."""
+    dense = any(not kind.startswith("moe") for kind in resolve.layer_kinds(model))
     has = [
         m
         for m in modules
         if not (m in ("moe_act", "shared_experts", "moe") and model.moe is None)
         and not (m == "shared_experts" and model.moe and not (model.moe.shared_experts or model.moe.shared_expert_ffn))
         and not (m == "mla_up_proj" and model.mla is None)
-        and not (m == "mlp" and model.ffn is None)
+        and not (m == "mlp" and not dense)
         and not (m == "core_attn" and stack.attention_kernel != "unfused")  # a fused kernel recomputes by itself
     ]
     inside = {"moe_act", "shared_experts"}  # parts of `moe`

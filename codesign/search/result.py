@@ -120,7 +120,8 @@ def _text(value: Any) -> str:
         return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_text, value)) + "]"
-    return str(value)
+    text = str(value)
+    return json.dumps(text) if set(text) & set(",[]{}:#&!'\"") else text
 
 
 @dataclass(frozen=True)

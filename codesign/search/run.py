@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -65,11 +68,28 @@ def search(
     else:
         pieces = (((unit.number,), sweep.work(space, unit, scale)) for unit in left)
     for numbers, kept in pieces:
-        progress.kept.merge(kept)
-        progress.done.update(numbers)
+        with _undivided():
+            progress.kept.merge(kept)
+            progress.done.update(numbers)
         if report is not None:
             report(progress)
     return progress
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, so that what is kept and what is done never disagree."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _tasks(units: Sequence[sweep.Unit], most: int | None = None) -> list[list[sweep.Unit]]:
@@ -150,6 +170,7 @@ def _on_cluster(
 ) -> Iterator[tuple[tuple[int, ...], Kept]]:
     try:
         from distributed import Client, as_completed
+        from distributed.scheduler import KilledWorker
     except ImportError:
         raise SpecError("a cluster needs Dask: pip install 'codesign[cluster]'") from None
     try:
@@ -162,7 +183,12 @@ def _on_cluster(
         payload = client.submit(_hand_over, pickle.dumps(space), pure=True)
         futures = [client.submit(_cluster_work, payload, __version__, task, scale, pure=False) for task in tasks]
         for future in as_completed(futures, loop=client.loop):
-            yield future.result()
+            try:
+                found = future.result()
+            except (KilledWorker, CancelledError, OSError) as error:
+                raise SpecError(f"--scheduler {scheduler}: the cluster is gone, or lost its workers again and again "
+                                f"({type(error).__name__}): what is done is kept, go on with --resume") from None  # fmt: skip
+            yield found
             future.release()
 
 

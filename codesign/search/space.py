@@ -50,10 +50,12 @@ class Structure:
     inner: tuple[tuple[str, Any], ...] = ()
     least_tp: int = 1  # tp 1 has no sequence parallelism and cp 1 no style: they are rows of one structure only
     least_cp: int = 1
+    earlier: tuple[tuple[str, ...], ...] = ()  # orders listed before this one: rows that they place alike are theirs
 
     @property
     def rows_key(self) -> tuple[Any, ...]:
-        return (self.pp, self.least_tp, self.least_cp, self.sharding == "hsdp")
+        placed = (self.order, self.earlier) if self.earlier else ()
+        return (self.pp, self.least_tp, self.least_cp, self.sharding == "hsdp", placed)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Space:
     stack: stacks.Stack
     structures: tuple[Structure, ...]
     excluded: Mapping[str, int]  # combinations that do not exist, by the first reason
-    sizes: tuple[tuple[int, int], ...]  # (accelerators, scale-up domain in ranks; 0: the profile's own)
+    sizes: tuple[tuple[int, int], ...]  # (accelerators, those of a scale-up domain; 0: the profile's own)
     searched: Mapping[str, tuple[Any, ...]]  # field -> what is tried
     _rows: dict[Any, Rows] = field(default_factory=dict, compare=False, repr=False)
     _tails: dict[Any, Tails] = field(default_factory=dict, compare=False, repr=False)
@@ -110,8 +112,8 @@ class Space:
 
     def tails(self, structure: Structure) -> Tails:
         key = (
-            structure.granularity, structure.pp, structure.vpp, structure.stages, structure.modules,
-            structure.offload_optimizer,
+            structure.granularity, structure.pp, structure.vpp, structure.schedule, structure.stages, structure.modules,
+            structure.offload_optimizer, structure.inner,
         )  # fmt: skip
         if key not in self._tails:
             self._tails[key] = _tails(self, structure)
@@ -167,7 +169,7 @@ class Space:
         out["stages"] = structure.stages
         out["recompute"] = _recompute(structure, float(tails.fraction[tail]))
         out["offload"] = {"activations": float(tails.offload[tail]), "optimizer": structure.offload_optimizer}
-        out.update(dict(structure.inner))
+        out.update({name: _plain(value) for name, value in structure.inner})
         found = {f"layout.{name}": value for name, value in out.items() if value is not None}
         found[domains.BATCH] = one["batch"]
         found["cluster.accelerators"] = one["accelerators"]
@@ -204,6 +206,11 @@ class Space:
         )
 
 
+def _plain(value: Any) -> Any:
+    """A section as the fields that are given."""
+    return value.model_dump(exclude_none=True) if isinstance(value, schema.Section) else value
+
+
 def _recompute(structure: Structure, fraction: float) -> Any:
     if structure.granularity == "none":
         return "none"
@@ -220,17 +227,21 @@ def of(opened: domains.Open) -> Space:
     spec = opened.spec
     try:
         profile = profiles.load(spec.cluster.profile, override=spec.cluster.override, fabric=spec.cluster.fabric)
-        stack = stacks.load(spec.software.stack)
+        stack = resolve.stack_of(spec)
+        sizes = choices.sizes(opened, profile)
+        tried = choices.tried(opened, profile, stack, max(size for size, _ in sizes) * profile.ranks_per_accelerator)
+        structures, lost = _structures(opened, tried, choices.costs(opened, profile, tried))
+        space = Space(opened, profile, stack, (), {}, sizes, tried)
+        existing, excluded = _existing(space, structures)
+        excluded.update(lost)
+        filled = {reason: count for reason, count in excluded.items() if count}
+        whole = replace(space, structures=tuple(existing), excluded=filled)
+        if existing:
+            problem(whole, existing[0])  # what no layout can mend is refused before the walk
     except SpecError as error:
-        raise opened.error("cluster.profile" if "profile" in str(error) else "software.stack", error.message) from None
-    sizes = choices.sizes(opened, profile)
-    tried = choices.tried(opened, profile, stack, max(size for size, _ in sizes) * profile.ranks_per_accelerator)
-    structures, lost = _structures(opened, tried, choices.costs(opened, profile, tried))
-    space = Space(opened, profile, stack, (), {}, sizes, tried)
-    existing, excluded = _existing(space, structures)
-    excluded.update(lost)
-    filled = {reason: count for reason, count in excluded.items() if count}
-    whole = replace(space, structures=tuple(existing), excluded=filled)
+        if error.place is not None or not error.field:
+            raise
+        raise opened.error(error.field, error.message) from None
     if whole.size > MOST_CANDIDATES:
         raise opened.error("layout", f"{whole.size:.3g} candidates, more than {MOST_CANDIDATES:.0e} can be walked: fix or list "
                            f"some fields; most values have {choices.widest(tried)}")  # fmt: skip
@@ -246,29 +257,33 @@ def _structures(
     layers = opened.spec.model.layers
     found: list[Structure] = []
     excluded: Counter[str] = Counter()
-    inner = [
-        tuple((n, v) for n, v in zip(choices.INNER, row, strict=True) if v is not None)
-        for row in product(*(tried[n] for n in choices.INNER))
-    ]
+    inner = {sharding: _inner(tried, sharding) for sharding in tried["sharding"]}
     for pp in tried["pp"]:
         for schedule, vpp, stages in _pipelines(opened, pp, tried, layers, excluded, costs):
             for sharding, reshard in _shardings(tried):
                 for granularity, modules in dict.fromkeys(_granularity(r) for r in tried["recompute"]):
                     for sp, least_tp in _parallel(tried):
                         for cp_style, least_cp in _styles(tried):
-                            for order in tried["order"]:
+                            for at, order in enumerate(tried["order"]):
                                 for optimizer in dict.fromkeys(o.optimizer for o in tried["offload"]):
-                                    for more in inner:
+                                    for more in inner[sharding]:
                                         found.append(
                                             Structure(
                                                 pp, schedule, vpp, stages, sharding, reshard, granularity, modules, sp,
-                                                cp_style, order, optimizer, more, least_tp, least_cp,
+                                                cp_style, order, optimizer, more, least_tp, least_cp, tried["order"][:at],
                                             )
                                         )  # fmt: skip
         if len(found) > MOST_STRUCTURES:
             raise opened.error("layout", f"more than {MOST_STRUCTURES:,} pipelines, shardings and recompute choices: fix or list "
                                "some of layout.recompute, order, vpp, sharding")  # fmt: skip
     return found, dict(excluded)
+
+
+def _inner(tried: Mapping[str, tuple[Any, ...]], sharding: str) -> list[tuple[tuple[str, Any], ...]]:
+    """Combinations of the fields that are as the stack has them unless they are written; prefetch is of sharded parameters."""
+    names = [name for name in choices.INNER if name != "prefetch" or sharding in choices.FULLY]
+    rows = product(*(tried[name] for name in names))
+    return [tuple((n, v) for n, v in zip(names, row, strict=True) if v is not None) for row in rows]
 
 
 def _granularity(recompute: Any) -> tuple[str, tuple[str, ...]]:
@@ -317,17 +332,19 @@ def _pipelines(
                 excluded["schedule"] += "vpp" in opened.domains and "schedule" in opened.domains
                 continue
             for stages in tried["stages"]:
-                if stages == "balanced":
-                    for text in dict.fromkeys(balance.layout(cost, pp, vpp) for cost in costs):
-                        if not _same_stages(opened.spec, kinds, text, pp, vpp, schedule):
-                            yield schedule, vpp, text
-                else:
+                if stages != "balanced":
                     yield schedule, vpp, stages
+                    continue
+                texts = list(dict.fromkeys(balance.layout(cost, pp, vpp) for cost in costs))
+                own = [text for text in texts if _same_stages(opened.spec, kinds, text, pp, vpp, schedule)]
+                if own and None not in tried["stages"]:
+                    yield schedule, vpp, None
+                yield from ((schedule, vpp, text) for text in texts if text not in own)
 
 
 def _shardings(tried: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, bool | None]]:
     for sharding in tried["sharding"]:
-        if sharding in ("zero3", "hsdp"):
+        if sharding in choices.FULLY:
             for reshard in tried["reshard_after_forward"]:
                 yield sharding, reshard
         else:
@@ -355,17 +372,21 @@ def _existing(space: Space, structures: Sequence[Structure]) -> tuple[list[Struc
     """The structures that have rows and whose stages can be; what does not exist, by reason."""
     excluded: Counter[str] = Counter()
     found: list[Structure] = []
+    refusal: SpecError | None = None
     for structure in structures:
         rows, shares = space.rows(structure), len(_shares(space, structure))
         for reason, count in rows.excluded.items():
             excluded[reason] += count * shares
         try:
             _stages_of(space, structure)
-        except SpecError:
+        except SpecError as error:
+            refusal = refusal or error
             excluded["stages"] += rows.count * shares
             continue
         if rows.count:
             found.append(structure)
+    if refusal is not None and excluded.keys() == {"stages"} and not found:
+        raise refusal  # the stages that are written fit no pipeline
     return found, excluded
 
 
@@ -377,7 +398,7 @@ def _rows(space: Space, structure: Structure) -> Rows:
     sizes = np.array(space.sizes, dtype=np.int64)
     tps = [v for v in tried["tp"] if v >= structure.least_tp]
     cps = [v for v in tried["cp"] if v >= structure.least_cp]
-    scale = 2**20 if space._fractional else 1  # micro-batches as whole numbers of this fraction
+    scale = choices.FRACTION if space._fractional else 1
     micro = [round(v * scale) for v in tried["micro_batch"]]
     axes = [range(len(sizes)), tps, cps, tried["ep"], tried["etp"], micro]
     total = int(np.prod([len(axis) for axis in axes], dtype=object))
@@ -432,9 +453,30 @@ def _rows(space: Space, structure: Structure) -> Rows:
     if scale > 1:
         fields["micro_batch"] = fields["micro_batch"] / scale
     fields["group"] = fields["dp"] * fields["cp"]
+    if structure.earlier:
+        anew = _placed_anew(structure, fields)
+        fields = {name: values[anew] for name, values in fields.items()}
     if structure.sharding == "hsdp":
         fields, excluded["sharding group"] = _with_groups(fields, tried["sharding_group"])
     return Rows(fields, {reason: count for reason, count in excluded.items() if count})
+
+
+def _placed_anew(structure: Structure, fields: Mapping[str, Ints]) -> NDArray[np.bool_]:
+    """Rows that the structure's order lays on the network in another way than the orders before it do."""
+    names = ("tp", "cp", "ep", "dp")
+    code = sum((fields[name] > 1).astype(np.int64) << at for at, name in enumerate(names))
+    anew = []
+    for bits in range(2 ** len(names)):
+        spread = {name for at, name in enumerate(names) if bits >> at & 1} | ({"pp"} if structure.pp > 1 else set())
+        own = _placement(structure.order, spread)
+        anew.append(all(_placement(order, spread) != own for order in structure.earlier))
+    return np.array(anew)[code]
+
+
+def _placement(order: Sequence[str], spread: set[str]) -> tuple[Any, ...]:
+    """What of an order counts where only the dimensions `spread` have more than one rank; experts have a mesh of their own."""
+    after = order.index("ep") > order.index("dp") if "ep" in spread else None
+    return (*(name for name in order if name in spread and name != "ep"), after)
 
 
 def _with_groups(fields: dict[str, Ints], given: tuple[int, ...]) -> tuple[dict[str, Ints], int]:
@@ -477,12 +519,11 @@ def _tails(space: Space, structure: Structure) -> Tails:
 
 def _chunk_layers(space: Space, structure: Structure) -> int:
     """Layers of the largest model chunk: whole numbers of them are recomputed."""
-    if structure.stages is not None:
-        from codesign.spec import stages
-
-        letters = stages.parse_layout(structure.stages, structure.pp, structure.vpp)
-        return max(max(text.count("t") for text in letters), 1)
-    return max(-(-space.open.spec.model.layers // (structure.pp * structure.vpp)), 1)
+    try:
+        ranks = _stages_of(space, structure).stages.chunks
+    except SpecError:
+        return 1  # it is left out
+    return max(max(chunk.layers for chunks in ranks for chunk in chunks), 1)
 
 
 # ---------------------------------------------------------------------------------------------------- problems

@@ -80,10 +80,11 @@ def _row_leaves(space: Space, base: resolve.Problem, rows: Rows, begin: int, end
     found = {name: column(name) for name in ("tp", "cp", "ep", "etp", "dp", "micro_batch")}
     found["shard_ranks"], found["global_batch"] = column("group"), column("batch")
     found["accelerators"] = column("accelerators")
-    found["accelerator_ranks"] = found["accelerators"] * float(space.profile.ranks_per_accelerator)
+    per = space.profile.ranks_per_accelerator
+    found["accelerator_ranks"] = found["accelerators"] * float(per)
     domain = float(space.profile.per_rank().data()["scale_up.domain"].value)
     sizes = {
-        (size, unit): resolve.scale_up_ranks(float(unit or domain), float(size * space.profile.ranks_per_accelerator))
+        (size, unit): resolve.scale_up_ranks(float(unit * per or domain), float(size * per))
         for size, unit in space.sizes
     }
     pairs = zip(rows.fields["accelerators"][begin:end].tolist(), rows.fields["domain"][begin:end].tolist(), strict=True)
@@ -108,6 +109,7 @@ def evaluate(
     evaluated.
     """
     walk: _Walk | None = None
+    before: Mapping[str, resolve.Leaf] = {}
     for at in unit.structures:
         structure = space.structures[at]
         base = problem(space, structure)
@@ -118,8 +120,16 @@ def evaluate(
         else:
             fresh.update(planner.stage_leaves(base.structural()["pipeline"], base.kinds, 2, False))
             fresh.update(_tail_leaves(space, structure))
-            fresh.update({name: np.full((1, 1), base.leaves[name].value) for name in LEAVES_OF_STRUCTURE})
+            fresh.update(_new_leaves(base.leaves, before))
+        before = base.leaves
         yield at, *walk.step(fresh)
+
+
+def _new_leaves(now: Mapping[str, resolve.Leaf], before: Mapping[str, resolve.Leaf]) -> dict[str, Array]:
+    """Leaves that follow from the structure and differ from those of the one before, as the dtype of the parameters does."""
+    if now is before:
+        return {}
+    return {name: np.full((1, 1), leaf.value) for name, leaf in now.items() if name not in OF_CANDIDATE}
 
 
 class _Walk:
@@ -164,8 +174,11 @@ class _Walk:
 
 # what refuses a candidate without its times
 LIMITS = (*(name for name in constraints.CONSTRAINTS if name != "allows_mfu"), "peak_B")
-# leaves that follow from the kind of sharding: fully sharded parameters are their own master copy
-LEAVES_OF_STRUCTURE = frozenset(("parameter_B", "master_B", "gather_B", "optimizer_writes_B"))
+# leaves that a row or a tail sets
+OF_CANDIDATE = frozenset((
+    "tp", "cp", "ep", "etp", "dp", "micro_batch", "shard_ranks", "global_batch", "accelerators", "accelerator_ranks",
+    "scale_up_ranks", "recompute_fraction", "offloaded_share",
+))  # fmt: skip
 
 
 def _same(one: Any, other: Any) -> bool:

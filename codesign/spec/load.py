@@ -865,7 +865,7 @@ def _layout_conflicts(spec: schema.Spec) -> Iterator[tuple[str, str]]:
         name = "layout.sequence_parallel"
         yield name, f"{name} true has no effect with tp 1: it shares the ranks of tensor parallelism"
     yield from _sharding_conflicts(layout)
-    yield from _recompute_conflicts(layout, spec.model)
+    yield from recompute_conflicts(layout, spec.model)
 
 
 def _sharding_conflicts(layout: schema.Layout) -> Iterator[tuple[str, str]]:
@@ -878,7 +878,8 @@ def _sharding_conflicts(layout: schema.Layout) -> Iterator[tuple[str, str]]:
             yield f"layout.{name}", f"layout.{name} has no effect without layout.sharding zero3 or hsdp"
 
 
-def _recompute_conflicts(layout: schema.Layout, model: schema.Model) -> Iterator[tuple[str, str]]:
+def recompute_conflicts(layout: schema.Layout, model: schema.Model) -> Iterator[tuple[str, str]]:
+    """Fields of `layout.recompute` that would have no effect, with the reason."""
     recompute = layout.recompute
     if not isinstance(recompute, schema.Recompute):
         return

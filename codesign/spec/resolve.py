@@ -125,7 +125,7 @@ def resolve(
     `constants` replaces fitted values (calibration). Raises SpecError with the dotted field.
     """
     prof = profile or profiles.load(spec.cluster.profile, override=spec.cluster.override, fabric=spec.cluster.fabric)
-    stack = _stack(spec)
+    stack = stack_of(spec)
     notes: list[str] = []
     layout = _layout(spec, prof, stack, notes)
     model = spec.model
@@ -213,7 +213,8 @@ def stages_of(model: schema.Model, layout: schema.Layout, kinds: tuple[str, ...]
     )
 
 
-def _stack(spec: schema.Spec) -> stacks.Stack:
+def stack_of(spec: schema.Spec) -> stacks.Stack:
+    """The stack that a spec names, with what `software` and `layout.overlap` say of it. Raises SpecError."""
     software, overlap = spec.software, spec.layout.overlap
     try:
         stack = stacks.load(software.stack)

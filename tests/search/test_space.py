@@ -82,7 +82,7 @@ def test_recompute_counts_whole_layers_of_a_chunk() -> None:
 def test_candidates_that_do_not_divide_are_left_out_with_their_reason() -> None:
     space = _space(layout__tp=[1, 3, 5], layout__micro_batch=[1, 3])
     assert dict(space.excluded) == {"ranks": 4, "batch": 1}
-    assert _space(training__global_batch_sequences=[64, 65], layout__tp=1, layout__micro_batch=1).excluded == {
+    assert _space(training__global_batch_sequences=[64, 65], layout__tp=2, layout__micro_batch=1).excluded == {
         "batch": 1
     }
 
@@ -98,8 +98,8 @@ def test_bad_nodes_and_idle_accelerators_change_how_many_work() -> None:
 
 def test_power_bounds_the_accelerators() -> None:
     assert _space(search={"power": "22 kW"}).size == 0  # 31 of 32: nothing divides
-    space = _space(search={"power": "22 kW", "idle_accelerators": 8})
-    assert _values(space, "cluster.accelerators") == {24} or _values(space, "cluster.accelerators") == set()
+    space = _space(search={"power": "22 kW", "idle_accelerators": 8}, training__global_batch_sequences=48)
+    assert _values(space, "cluster.accelerators") == {24}
     assert _values(_space(search={"power": "11.5 kW", "idle_accelerators": 1}), "cluster.accelerators") == {16}
 
 
@@ -112,6 +112,57 @@ def test_racks_that_are_partly_there_bound_what_they_give_together() -> None:
     assert {(f["cluster.accelerators"], f["cluster.override"]["scale_up.domain"]) for f in fields} == {
         (128, 8), (128, 16), (128, 32), (128, 64),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("profile, stack", [("tpu-v7", "maxtext"), ("trainium1", "neuron")])
+def test_racks_of_accelerators_with_two_ranks_are_those_of_the_plan(profile: str, stack: str) -> None:
+    layout = {"tp": [1, 2, 4], "pp": 1, "micro_batch": [1, 2]}
+    space = _space(layout=layout, cluster={"profile": profile, "accelerators": 32}, software=stack,
+                   search={"racks": [{"accelerators": 4, "count": 4}], "best": 100, "objectives": ["step_s"]})  # fmt: skip
+    result = Result(space, run.search(space))
+    assert result.best and {c.fields["cluster.override"]["scale_up.domain"] for c in result.best} == {4.0}
+    for candidate in result.best:
+        assert candidate.plan.value("scale_up_ranks") == 8.0
+        assert candidate.plan.step_s == candidate.objectives[0]
+
+
+def test_balanced_stages_that_are_the_own_ones_of_the_stack_are_searched_once() -> None:
+    model = {"preset": "llama-3-8b", "layers": 8, "vocab": 128}  # a head that costs next to nothing
+    for stages in ("balanced", ["default", "balanced"]):
+        space = _space(model=model, layout__stages=stages, layout__tp=2, layout__micro_batch=1)
+        assert [space.layout(index).get("layout.stages") for index in range(space.size)] == [None]
+
+
+def test_orders_that_place_a_layout_alike_are_searched_once() -> None:
+    orders = [["tp", "cp", "ep", "dp", "pp"], ["tp", "cp", "ep", "pp", "dp"]]
+    one = {"layout__tp": 2, "layout__micro_batch": 1, "layout__order": orders}
+    assert _values(_space(**one), "layout.order") == {tuple(order) for order in orders}
+    assert _values(_space(**one, layout__pp=1), "layout.order") == {tuple(orders[0])}
+    single = _space(**one, cluster__accelerators=4)  # dp 1
+    assert _values(single, "layout.order") == {tuple(orders[0])}
+
+
+def test_prefetch_is_searched_where_parameters_are_sharded() -> None:
+    space = _space(layout__prefetch=[True, False], layout__sharding=["zero1", "zero3"], layout__reshard_after_forward=True)
+    found = {(f["layout.sharding"], f.get("layout.prefetch")) for f in map(space.layout, range(space.size))}
+    assert found == {("zero1", None), ("zero3", True), ("zero3", False)}
+
+
+def test_recompute_counts_layers_of_the_largest_chunk_of_uneven_stages() -> None:
+    recompute = {"granularity": "full", "fraction": "any"}
+    layout = {**SPEC["layout"], "first_stage_layers": 2, "recompute": recompute, "tp": 1, "sequence_parallel": False}
+    del layout["stages"]
+    space = _space(layout=layout)
+    shares = {f["layout.recompute"]["fraction"] for f in map(space.layout, range(space.size))}
+    assert shares == {n / 6 for n in range(1, 7)}
+
+
+def test_what_the_software_section_says_counts_where_recompute_is_left_out() -> None:
+    layout = {name: value for name, value in SPEC["layout"].items() if name != "recompute"}
+    own = _space(layout=layout).searched["recompute"]
+    unfused = _space(layout=layout, software={"stack": "megatron-core", "attention_kernel": "unfused"}).searched["recompute"]
+    modules = {module for one in unfused for module in getattr(one, "modules", ())}
+    assert "core_attn" in modules and len(unfused) > len(own)
 
 
 def test_every_field_of_the_search_section_changes_the_answer() -> None:
@@ -177,6 +228,17 @@ def test_a_plan_says_that_it_does_not_read_the_search_section() -> None:
         ({"layout__reshard_after_forward": True}, "layout.reshard_after_forward has no effect without"),
         ({"layout__schedule": "none"}, "layout.schedule none is for pp 1 only"),
         ({"layout__pp": 1, "layout__vpp": 2}, "layout.vpp 2 needs a pipeline, and pp is 1"),
+        ({"layout__vpp": 2}, "layout.vpp and layout.schedule exclude each other: 1f1b has one stage on every rank"),
+        ({"layout__etp": 1}, "layout.etp: the model is dense, it has no experts"),
+        ({"layout__prefetch": [True, False]}, "layout.prefetch has no effect without layout.sharding zero3 or hsdp"),
+        ({"layout__tp": 1}, "layout.sequence_parallel true has no effect with tp 1"),
+        ({"layout__recompute": {"granularity": "selective", "modules": ["moe"]}}, "moe has no effect in a dense model"),
+        ({"layout__recompute": {"granularity": "none", "fraction": 0.5}}, "has no effect with granularity none"),
+        ({"layout__stages": "Ett|ttL"}, "character 8: 4 decoder layers 't', but the model has 8"),
+        ({"layout__micro_batch": 0.3}, "layout.micro_batch 0.3: a search takes whole sequences and binary fractions"),
+        ({"layout__micro_batch": 1e-9}, "layout.micro_batch 1e-09: a search takes whole sequences and binary fractions"),
+        ({"search": {"objectives": ["step_s", "step_s"]}}, "search.objectives has a name twice"),
+        ({"training__precision": "nvfp4"}, "h100-sxm-80gb has no fp4 matrix rate, which precision nvfp4 needs"),
         ({"layout__order": [["tp", "tp", "ep", "dp", "pp"]]}, "layout.order must name each of tp, cp, ep, dp, pp once"),
         ({"cluster__profile": "h1000"}, "h1000"),
         ({"software": "megatron-cor"}, "Did you mean 'megatron-core'"),
