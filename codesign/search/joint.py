@@ -51,15 +51,22 @@ class Chooser:
         found = self.best(spec)
         if found is None:
             return None
+        return Chosen(found.plan.step_s, found.plan.value("job_tokens_per_s"), self._layout(found))
+
+    def _layout(self, found: Candidate) -> dict[str, Any]:
+        """What was chosen: the layout, the global batch, and of the cluster what is in use where that is not all of it."""
+        used = found.space.spec(found.index).cluster
+        own = self.opened.spec.cluster
+        changed = {name: value for name, value in dict(used).items() if value != getattr(own, name)}
         layout = {**found.layout, "global_batch_sequences": found.fields[domains.BATCH]}
-        return Chosen(found.plan.step_s, found.plan.value("job_tokens_per_s"), layout)
+        return {**layout, "cluster": changed} if changed else layout
 
     def rechoose(self, scale: Mapping[str, float]) -> tuple[float, Mapping[str, Any]] | None:
         """What `sensitivity` asks for: the step of the best layout on scaled hardware."""
         found = self.best(scale=scale)
         if found is None:
             return None
-        return found.objectives[0], {**found.layout, "global_batch_sequences": found.fields[domains.BATCH]}
+        return found.objectives[0], self._layout(found)
 
     def closed(self) -> planner.Plan | None:
         """The plan of the best layout as things are; none where nothing fits."""

@@ -32,7 +32,7 @@ NO_LAYOUT = "no feasible layout"
 
 
 class Choice(Protocol):
-    """The best layout of one spec. `layout`: the fields of the layout that were chosen, and the global batch where it was."""
+    """The best layout of one spec. `layout`: the fields that were chosen, and of the global batch and the cluster what was."""
 
     @property
     def step_s(self) -> float: ...
@@ -337,12 +337,18 @@ def _days(tokens: float | None, tokens_per_s: float) -> float | None:
 
 
 def with_layout(spec: schema.Spec, choice: Any) -> schema.Spec:
-    """The spec with the chosen layout. Raises SpecError where a field of it is none of a layout's."""
+    """The spec with the chosen layout; one with tp, pp and micro-batch is complete, and nothing of the spec's own stays.
+
+    Raises SpecError where a field of it is none of a layout's.
+    """
     fields = dict(choice.layout)
-    batch = fields.pop("global_batch_sequences", None)
+    batch, cluster = fields.pop("global_batch_sequences", None), fields.pop("cluster", None)
     if fields:
+        complete = {"tp", "pp", "micro_batch"} <= fields.keys()
         try:
-            layout = schema.Layout.model_validate({**spec.layout.model_dump(exclude_unset=True), **fields})
+            layout = schema.Layout.model_validate(
+                {**({} if complete else spec.layout.model_dump(exclude_unset=True)), **fields}
+            )
         except ValidationError as error:
             name = ".".join(map(str, error.errors()[0]["loc"]))
             raise SpecError(f"the layout found has a field that no layout has: layout.{name}", field="layout") from None
@@ -350,7 +356,7 @@ def with_layout(spec: schema.Spec, choice: Any) -> schema.Spec:
     if batch is not None:
         training = spec.training.model_copy(update={"global_batch_sequences": int(batch)})
         spec = spec.model_copy(update={"training": training})
-    return spec
+    return spec if cluster is None else spec.model_copy(update={"cluster": spec.cluster.model_copy(update=cluster)})
 
 
 def _mfu(spec: schema.Spec, tokens_per_s: float, token_FLOP: float) -> float:

@@ -20,7 +20,7 @@ SPEC: dict[str, Any] = {
     "version": 1,
     "model": {"preset": "llama-3-8b", "layers": 8},
     "training": {"sequence_length": 4096, "global_batch_sequences": 64, "tokens": 1e11},
-    "layout": {"tp": [1, 2, 4], "pp": [1, 2], "micro_batch": [1, 2], "recompute": ["none", "full"], "stages": "default"},
+    "layout": {"tp": [1, 2, 4], "pp": [1, 2], "micro_batch": [1, 2], "recompute": ["none", "full"]},
     "cluster": {"profile": "h100-sxm-80gb", "accelerators": 32},
     "software": "megatron-core",
 }
@@ -60,6 +60,29 @@ def test_each_shape_gets_its_own_layout() -> None:
     for row in table.rows:
         model = {**SPEC["model"], "layers": row.layers, "ffn": row.ffn}
         assert row.step_s == _best({**SPEC, "model": model}).plan.step_s
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"layout": {"tp": 2, "pp": 4, "cp": 1, "micro_batch": 1, "recompute": "none", "stages": "balanced"}},
+        {"layout": {**SPEC["layout"], "cp": 1}, "search": {"idle_accelerators": 8}, "cluster": {**SPEC["cluster"], "accelerators": 36}},
+        {"layout": {**SPEC["layout"], "cp": 1}, "search": {"racks": [{"accelerators": 4, "count": 8}]}},
+        {"layout": {**SPEC["layout"], "cp": 1}, "training": {**SPEC["training"], "global_batch_sequences": [32, 64]}},
+    ],
+)
+def test_a_shape_keeps_nothing_of_the_layout_of_another(changed: dict[str, Any]) -> None:
+    """Balanced stages of another depth, accelerators left idle, partly filled racks, an open batch."""
+    document = {**SPEC, **changed}
+    chooser = Chooser(domains.load(document))
+    base = chooser.closed()
+    assert base is not None
+    table = rank_shapes(base.problem.spec, {"layers": (6, 9, 10)}, "loss", chooser.of_spec, lint_best=9)
+    assert len(table.rows) == 4
+    for row in table.rows:
+        best = _best({**document, "model": {**SPEC["model"], "layers": row.layers}}).plan
+        assert row.mfu == pytest.approx(best.value("mfu"), rel=1e-12)
+        assert row.tokens_per_s == best.value("job_tokens_per_s") and row.findings is not None
 
 
 def test_the_command_searches_where_the_layout_is_open(tmp_path: Path, capsys: Any) -> None:
