@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from codesign import planner
@@ -30,6 +31,11 @@ class Chooser:
         self.opened = replace(opened, base=replace(opened.base, spec=spec))
         self.workers = workers
         self._space: space.Space | None = None
+
+    @cached_property
+    def base(self) -> Candidate | None:
+        """The best layout as things are."""
+        return self.best()
 
     def best(self, spec: schema.Spec | None = None, scale: Mapping[str, float] | None = None) -> Candidate | None:
         """The best layout under the spec's model and training (default: its own), with leaves scaled by name."""
@@ -62,16 +68,16 @@ class Chooser:
         return {**layout, "cluster": changed} if changed else layout
 
     def rechoose(self, scale: Mapping[str, float]) -> tuple[float, Mapping[str, Any]] | None:
-        """What `sensitivity` asks for: the step of the best layout on scaled hardware."""
-        found = self.best(scale=scale)
+        """What `sensitivity` asks for: the step of the best layout on scaled hardware, for the tokens of a step of `base`."""
+        found = self.best(scale=scale) if scale else self.base
         if found is None:
             return None
-        return found.objectives[0], self._layout(found)
+        batches = self.opened.batch.values[0] if self.base is None else self.base.fields[domains.BATCH]
+        return found.objectives[0] * (batches / self.opened.batch.values[0]), self._layout(found)
 
     def closed(self) -> planner.Plan | None:
         """The plan of the best layout as things are; none where nothing fits."""
-        found = self.best()
-        return None if found is None else found.plan
+        return None if self.base is None else self.base.plan
 
 
 __all__ = ["Chooser", "Chosen"]

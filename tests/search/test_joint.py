@@ -51,6 +51,14 @@ def test_scaled_hardware_is_the_hardware_of_an_override() -> None:
     assert found is not None and found[0] == pytest.approx(_best(slow).plan.step_s, rel=1e-12)
 
 
+def test_steps_of_an_open_batch_are_for_the_tokens_of_the_best_one() -> None:
+    training = {**SPEC["training"], "global_batch_sequences": [32, 64]}
+    chooser = Chooser(domains.load({**SPEC, "training": training}))
+    closed, found = chooser.closed(), chooser.rechoose({})
+    assert closed is not None and found is not None and closed.value("global_batch") == 64
+    assert found[0] == closed.step_s and found[1]["global_batch_sequences"] == 64
+
+
 def test_each_shape_gets_its_own_layout() -> None:
     chooser = Chooser(domains.load(SPEC))
     base = chooser.closed()
