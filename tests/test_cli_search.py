@@ -218,6 +218,20 @@ def test_why_not_keeps_what_is_written_where_nothing_divides(spec: str, capsys: 
     assert lift["step_s"] == plan(SPEC, sets=sets).step_s
 
 
+@pytest.mark.parametrize("asked", ["tp=1", "cp=1", "pp=1", "pp=2", "vpp=1", "schedule=1f1b", "sharding=zero1", "sharding=hsdp"])
+def test_why_not_leaves_aside_what_says_nothing_of_the_layout_asked_about(tmp_path: Path, capsys: Any, asked: str) -> None:
+    layout = {"tp": 2, "pp": 4, "dp": 2, "cp": 2, "vpp": 2, "schedule": "interleaved", "stages": "Et|(t|)*4t|t*2|L",
+              "micro_batch": 1, "cp_style": "ring", "sharding": "zero3", "reshard_after_forward": True,
+              "sequence_parallel": True, "recompute": "none"}  # fmt: skip
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump({**SPEC, "layout": layout, "software": "other"}))
+    code, out, err = _run(capsys, "why-not", str(path), "--layout", asked, "--format", "json")
+    assert code == 0, err
+    name, _, value = asked.partition("=")
+    found = json.loads(out)["asked"]
+    assert str(found[name]) == value and json.loads(out)["best"]["tp"] == 2
+
+
 def test_a_layout_with_sections_is_answered_as_data(spec: str, capsys: Any) -> None:
     sets = ("--set", "layout.overlap.dp_gradients=false", "--set", "layout.cp=1", "--set", "layout.tp=[1, 2]")
     for command in (("search",), ("why-not", "--layout", "tp=2"), ("sensitivity",)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codesign.search import run, whynot
+from codesign.search import choices, run, whynot
 from codesign.search.result import Candidate, Result
 from codesign.search.space import Space, of
 from codesign.spec import domains, schema
@@ -57,10 +57,12 @@ def why_not(
 ) -> Answer:
     """Hold `layout` (`layout.field=value` texts) against the whole space of the spec."""
     whole = _found(of(domains.load(source, sets, free)), workers)
-    named = {text.partition("=")[0].removeprefix("layout.") for text in layout}
-    loose = [] if "dp" in named or not named & {"tp", "pp", "cp"} else ["dp"]
-    narrow = of(domains.load(source, [*sets, *layout], [name for name in (*free, *loose) if name not in named and name != "all"])
-                if "all" not in free else _only(source, layout, sets))  # fmt: skip
+    if "all" in free:
+        narrow = of(_only(source, layout, sets))
+    else:
+        asked = _asked(layout)
+        open_ = [name for name in (*free, *_loose(asked)) if name.removeprefix("layout.") not in asked]
+        narrow = of(domains.load(source, [*sets, *layout], open_))
     found = _found(narrow, workers)
     best = whole.best[0] if whole.best else None
     if found.best:
@@ -69,10 +71,28 @@ def why_not(
     return Answer(refusals, None, best, narrow.size, narrow.excluded)
 
 
+def _asked(layout: Sequence[str]) -> dict[str, str]:
+    """Field -> value as it was written."""
+    pairs = (text.partition("=") for text in layout)
+    return {name.removeprefix("layout."): value.strip() for name, _, value in pairs}
+
+
+def _loose(asked: Mapping[str, str]) -> list[str]:
+    """Fields that say how another layout is meant: what the spec has there says nothing of the one that is asked about."""
+    loose = ["dp"] if asked.keys() & {"tp", "pp", "cp"} else []
+    if asked.keys() & {"pp", "vpp", "schedule"}:
+        loose += ["stages", "first_stage_layers", "last_stage_layers"]
+    loose += ["vpp"] * ("schedule" in asked or asked.get("pp") == "1") + ["schedule"] * ("vpp" in asked)
+    loose += ["sequence_parallel"] * (asked.get("tp") == "1") + ["cp_style"] * (asked.get("cp") == "1")
+    if "sharding" in asked:
+        loose += ["sharding_group"] * (asked["sharding"] != "hsdp")
+        loose += ["reshard_after_forward", "prefetch"] * (asked["sharding"] not in choices.FULLY)
+    return loose
+
+
 def _only(source: Any, layout: Sequence[str], sets: Sequence[str]) -> domains.Open:
     """Everything open but what is asked about."""
-    named = {text.partition("=")[0].removeprefix("layout.") for text in layout}
-    every = [name for name in schema.Layout.model_fields if name not in named]
+    every = [name for name in schema.Layout.model_fields if name not in _asked(layout)]
     return domains.load(source, [*sets, *layout], every)
 
 
