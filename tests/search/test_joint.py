@@ -74,11 +74,12 @@ def test_each_shape_gets_its_own_layout() -> None:
     "changed",
     [
         {"layout": {"tp": 2, "pp": 4, "cp": 1, "micro_batch": 1, "recompute": "none", "stages": "balanced"}},
-        {"layout": {**SPEC["layout"], "cp": 1}, "search": {"idle_accelerators": 8}, "cluster": {**SPEC["cluster"], "accelerators": 36}},
+        {"layout": {**SPEC["layout"], "cp": 1}, "search": {"idle_accelerators": 8},
+         "cluster": {**SPEC["cluster"], "accelerators": 36}},
         {"layout": {**SPEC["layout"], "cp": 1}, "search": {"racks": [{"accelerators": 4, "count": 8}]}},
         {"layout": {**SPEC["layout"], "cp": 1}, "training": {**SPEC["training"], "global_batch_sequences": [32, 64]}},
     ],
-)
+)  # fmt: skip
 def test_a_shape_keeps_nothing_of_the_layout_of_another(changed: dict[str, Any]) -> None:
     """Balanced stages of another depth, accelerators left idle, partly filled racks, an open batch."""
     document = {**SPEC, **changed}
