@@ -198,6 +198,25 @@ def test_a_space_without_a_feasible_layout_exits_1_with_the_nearest_misses(spec:
 def test_a_space_where_nothing_divides_exits_1(spec: str, capsys: Any) -> None:
     code, out, _ = _run(capsys, "search", spec, "--set", "cluster.accelerators=31")
     assert code == 1 and "not whole in ranks" in out
+    code, out, _ = _run(capsys, "search", spec, "--set", "training.global_batch_sequences=33", "--set", "layout.tp=[1]")
+    assert code == 1 and "is not a multiple of dp x micro_batch" in out and "training.global_batch_sequences=32" in out
+
+
+def test_one_structure_with_nothing_feasible_has_three_misses_whose_lifts_can_be_planned(spec: str, capsys: Any) -> None:
+    document = {**SPEC, "layout": {"tp": 2, "pp": 2, "dp": 8, "micro_batch": [1, 2, 4, 8], "recompute": "none", "vpp": 1,
+                                   "cp": 1, "order": ["tp", "cp", "ep", "dp", "pp"], "sharding": "zero1", "stages": "default",
+                                   "offload": {}, "sequence_parallel": True, "overlap": {"dp_gradients": False}}}  # fmt: skip
+    path = Path(spec)
+    path.write_text(yaml.safe_dump(document))
+    small = "cluster.override.accelerator.memory_B=9 GiB"
+    code, out, _ = _run(capsys, "search", spec, "--set", small, "--format", "json")
+    misses = json.loads(out)["nearest_misses"]
+    assert code == 1 and [miss["layout"]["micro_batch"] for miss in misses] == [1.0, 2.0, 4.0]
+    lifted = [(miss, lift) for miss in misses for lift in miss["lifts"]]
+    assert any(lift["change"].startswith(("tp", "pp", "cp")) for _, lift in lifted)
+    for miss, lift in lifted:
+        base = {**document, "layout": miss["layout"]}
+        assert plan(base, sets=[small, *lift["set"]]).step_s == lift["step_s"], lift
 
 
 def test_why_not_names_the_limit_and_what_lifts_it(spec: str, capsys: Any) -> None:

@@ -119,9 +119,10 @@ def _adopt(best: Candidate) -> str:
 
 
 def _nothing(result: Result) -> str:
-    if not result.space.size:
-        return text.wrap("No layout exists: nothing divides. See the reasons below; change what stands first.")
     lines = ["NO FEASIBLE LAYOUT. The nearest misses, and what would lift each:"]
+    if not result.space.size:
+        lines = [text.wrap("NO LAYOUT EXISTS: nothing divides; see the reasons below. One that was asked for, and what would "
+                           "lift it:")]  # fmt: skip
     for miss in result.misses:
         lines.append(refusal(miss))
     return "\n".join(lines)
@@ -174,9 +175,14 @@ def _tried(result: Result) -> str:
     """What was searched, field by field, and how wide."""
     parts = []
     written = {**result.space.open.domains}
-    sharded = bool({"zero3", "hsdp"} & set(result.space.searched["sharding"]))
-    for name, values in result.space.searched.items():
-        if len(values) > 1 and (name != "reshard_after_forward" or sharded):
+    tried = result.space.searched
+    counts = {
+        "reshard_after_forward": bool({"zero3", "hsdp"} & set(tried["sharding"])),
+        "cp_style": set(tried["cp"]) != {1},
+        "sequence_parallel": set(tried["tp"]) != {1},
+    }
+    for name, values in tried.items():
+        if len(values) > 1 and counts.get(name, True):
             origin = "" if name in written else "*"
             shown = ", ".join(_value(v) for v in values[:6]) + (f", ... ({len(values)})" if len(values) > 6 else "")
             parts.append(f"{name}{origin}: {shown}")

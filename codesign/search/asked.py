@@ -67,8 +67,7 @@ def why_not(
     best = whole.best[0] if whole.best else None
     if found.best:
         return Answer((), found.best[0], best, narrow.size, narrow.excluded)
-    refusals = found.misses or (whynot.refusal(narrow, _first(narrow)),)
-    return Answer(refusals, None, best, narrow.size, narrow.excluded)
+    return Answer(found.misses, None, best, narrow.size, narrow.excluded)
 
 
 def _asked(layout: Sequence[str]) -> dict[str, str]:
@@ -98,19 +97,6 @@ def _only(source: Any, layout: Sequence[str], sets: Sequence[str]) -> domains.Op
 
 def _found(space: Space, workers: int) -> Result:
     return Result(space, run.search(space, workers=workers))
-
-
-def _first(space: Space) -> schema.Spec:
-    """The layout as it was asked for, where nothing of it divides: first values of what is written, of the rest what is least."""
-    tried, written, base = space.searched, space.open.domains, space.open.spec
-    fields: dict[str, Any] = {name: tried[name][0] for name in ("tp", "pp", "micro_batch") if tried[name]}
-    fields |= {name: domain.values[0] for name, domain in written.items()}
-    if isinstance(fields.get("recompute"), tuple):
-        fields["recompute"] = fields["recompute"][0]
-    if fields.get("stages") == "balanced":
-        del fields["stages"]
-    layout = schema.Layout.model_validate(fields)
-    return base.model_copy(update={"layout": layout, "search": None})
 
 
 __all__ = ["Answer", "why_not"]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-MISSES = 3
+MISSES = 64  # kinds of misses
+NEAREST = 3  # misses of whatever kind
 
 
 class Kept:
@@ -29,8 +30,8 @@ class Kept:
         self.candidates = self.feasible = 0
         self.rejected: Counter[str] = Counter()  # by the first limit broken: adds up with `feasible` to `candidates`
         self.broken: Counter[str] = Counter()  # every limit broken
-        self.excluded: Counter[str] = Counter()  # numbered combinations that do not exist
-        self.misses: list[tuple[float, int, tuple[Any, ...]]] = []
+        self.misses: list[tuple[float, int, tuple[Any, ...]]] = []  # the nearest of each kind
+        self.nearest: list[tuple[float, int]] = []
 
     # -- counting
 
@@ -38,24 +39,42 @@ class Kept:
         self.candidates += candidates
         self.feasible += feasible
 
-    def exclude(self, reason: str, count: int) -> None:
-        self.excluded[reason] += count
-
     def reject(self, reason: str, first: int, all_of_them: int) -> None:
         if first:
             self.rejected[reason] += first
         self.broken[reason] += all_of_them
 
-    def miss(self, distance: float, index: int, kind: tuple[Any, ...]) -> None:
-        if len(self.misses) < 64 or (distance, index) < self.misses[-1][:2]:
-            self.misses.append((distance, index, kind))
-            self._trim_misses()
+    def miss(
+        self, distances: Array, first: int, groups: NDArray[np.int64], kind: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        """Candidates numbered from `first` in the order of `distances` from being feasible.
+
+        `groups` has a number for every row (first axis); rows of one number are of one `kind`.
+        """
+        flat = distances.ravel()
+        edge = np.partition(flat, NEAREST - 1)[NEAREST - 1] if len(flat) > NEAREST else np.inf
+        at = np.flatnonzero(flat <= edge)
+        at = at[np.argsort(flat[at], kind="stable")][:NEAREST]
+        self.nearest += [(float(flat[one]), first + one) for one in at.tolist()]
+        least = distances.min(axis=1)
+        for group in np.unique(groups).tolist():
+            row = int(np.argmin(np.where(groups == group, least, np.inf)))
+            column = int(np.argmin(distances[row]))
+            self.misses.append((float(distances[row, column]), first + row * distances.shape[1] + column, kind(group)))
+        self._trim_misses()
 
     def _trim_misses(self) -> None:
         nearest: dict[tuple[Any, ...], tuple[float, int, tuple[Any, ...]]] = {}
         for entry in sorted(self.misses):
             nearest.setdefault(entry[2], entry)
-        self.misses = sorted(nearest.values())[:64]
+        self.misses = sorted(nearest.values())[:MISSES]
+        self.nearest = sorted(self.nearest)[:NEAREST]
+
+    @property
+    def nearest_misses(self) -> list[int]:
+        """Numbers of three candidates: the nearest of three kinds, then the nearest of all."""
+        kinds = [index for _, index, _ in self.misses[:NEAREST]]
+        return [*kinds, *(index for _, index in self.nearest if index not in kinds)][:NEAREST]
 
     # -- taking
 
@@ -150,12 +169,8 @@ class Kept:
         """Take over what another part of the search has kept."""
         self.candidates += other.candidates
         self.feasible += other.feasible
-        for mine, theirs in (
-            (self.rejected, other.rejected),
-            (self.broken, other.broken),
-            (self.excluded, other.excluded),
-        ):
-            mine.update(theirs)
+        self.rejected.update(other.rejected)
+        self.broken.update(other.broken)
         self._merge_best(other.values, other.indices)
         if self.objectives > 1 and len(other.front_indices):
             self._merge_front(other.front_values, other.front_indices)
@@ -163,6 +178,7 @@ class Kept:
             self._keep_kind(name, entry)
         self.settle()
         self.misses += other.misses
+        self.nearest += other.nearest
         self._trim_misses()
 
     # -- as data
@@ -175,8 +191,9 @@ class Kept:
             "front_values": self.front_values.tolist(), "front_indices": self.front_indices.tolist(),
             "kinds": [[list(name), *entry] for name, entry in sorted(self.kinds.items(), key=lambda item: item[1])],
             "candidates": self.candidates, "feasible": self.feasible,
-            "rejected": dict(self.rejected), "broken": dict(self.broken), "excluded": dict(self.excluded),
+            "rejected": dict(self.rejected), "broken": dict(self.broken),
             "misses": [[distance, index, list(kind)] for distance, index, kind in self.misses],
+            "nearest": [list(entry) for entry in self.nearest],
         }  # fmt: skip
 
     @classmethod
@@ -189,8 +206,8 @@ class Kept:
         made.kinds = {tuple(name): (value, index) for name, value, index in data["kinds"]}
         made.candidates, made.feasible = data["candidates"], data["feasible"]
         made.rejected, made.broken = Counter(data["rejected"]), Counter(data["broken"])
-        made.excluded = Counter(data["excluded"])
         made.misses = [(distance, index, tuple(kind)) for distance, index, kind in data["misses"]]
+        made.nearest = [(distance, index) for distance, index in data["nearest"]]
         return made
 
 

@@ -170,11 +170,12 @@ class Result:
 
     @cached_property
     def misses(self) -> tuple[whynot.Refusal, ...]:
-        """Of a space without a feasible layout: the three nearest, with what would lift each."""
+        """Of a space without a feasible layout: the three nearest, with what would lift each; of an empty one its first."""
         if self.progress.kept.feasible:
             return ()
-        nearest = self.progress.kept.misses[:3]
-        return tuple(whynot.refusal(self.space, self.space.spec(index)) for _, index, _ in nearest)
+        if not self.space.size:
+            return (whynot.refusal(self.space, whynot.first(self.space)),)
+        return tuple(whynot.refusal(self.space, self.space.spec(index)) for index in self.progress.kept.nearest_misses)
 
     @property
     def frame(self) -> pd.DataFrame:

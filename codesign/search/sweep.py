@@ -274,15 +274,15 @@ def _tally(found: kept.Kept, values: Mapping[Any, Any], spare: Array, shape: tup
 def _miss(
     found: kept.Kept, structure: Structure, values: Mapping[Any, Any], spare: Array, shape: tuple[int, ...], first: int
 ) -> None:
-    """Of a structure without any feasible candidate, the one that is nearest: fewest limits broken, then least memory."""
+    """How far the candidates of a structure without any feasible one are off: limits broken, then memory."""
     broken = np.zeros(shape)
     for name in constraints.CONSTRAINTS:
         if name != "fits_memory" and (name, None) in values:
             broken = broken + (1.0 - values[(name, None)])
     distance = broken + np.maximum(-spare, 0.0) / values["memory_B"]
-    at = int(np.argmin(distance))
-    row = at // shape[1]
-    found.miss(float(distance.flat[at]), first + at, (structure.pp, int(values["tp"][row, 0]), structure.granularity))
+    found.miss(
+        distance, first, values["tp"][:, 0].astype(np.int64), lambda tp: (structure.pp, tp, structure.granularity)
+    )
 
 
 def _kinds_of(space: Space, structure: Structure, unit: Unit) -> Callable[[int], tuple[Any, ...]]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from codesign import errors, graph, planner, units
 from codesign.quantities import constraints
 from codesign.search.space import Space
@@ -68,10 +70,25 @@ def broken(spec: schema.Spec, margin_B: float = 0.0) -> tuple[Broken, ...]:
     return tuple(found)
 
 
+def first(space: Space) -> schema.Spec:
+    """The layout as it was asked for, where nothing of it divides: first values of what is written, of the rest what is least."""
+    tried, written, base = space.searched, space.open.domains, space.open.spec
+    fields: dict[str, Any] = {name: tried[name][0] for name in ("tp", "pp", "micro_batch") if tried[name]}
+    fields |= {name: domain.values[0] for name, domain in written.items()}
+    if isinstance(fields.get("recompute"), tuple):
+        fields["recompute"] = fields["recompute"][0]
+    if fields.get("stages") == "balanced":
+        del fields["stages"]
+    layout = schema.Layout.model_validate(fields)
+    return base.model_copy(update={"layout": layout, "search": None})
+
+
 def refusal(space: Space, spec: schema.Spec) -> Refusal:
     """Why the spec's layout cannot run in this space, and the cheapest single changes after which it can."""
     margin = space.open.search.memory_margin or 0.0
-    layout = spec.layout.model_dump(mode="json", exclude_none=True, exclude={"overlap"})
+    layout = spec.layout.model_dump(mode="json", exclude_none=True)
+    if not layout["overlap"]:
+        del layout["overlap"]
     return Refusal(layout, broken(spec, margin), tuple(_lifts(space, spec, margin)))
 
 
@@ -98,41 +115,53 @@ def _changes(space: Space, spec: schema.Spec) -> Iterator[tuple[str, tuple[str, 
     for name in ("tp", "pp", "cp", "ep", "micro_batch", "vpp", "sharding", "sequence_parallel"):
         values = set(tried.get(name, ())) | _neighbours(name, getattr(layout, name), space)
         for value in sorted(values, key=str):
-            if value == getattr(layout, name) or value is None:
-                continue
-            update: dict[str, Any] = {name: value}
-            if name in ("tp", "pp", "cp"):
-                update["dp"] = None
-            if name in ("vpp", "pp"):
-                update |= {"schedule": None, "stages": None}
-            if name == "tp" and value == 1:
-                update["sequence_parallel"] = None
-            if name == "cp" and value == 1:
-                update["cp_style"] = None
-            if name == "sharding":
-                update |= {"reshard_after_forward": None, "sharding_group": None}
-            yield f"{name} {value}", (f"layout.{name}={value}",), _with(spec, update)
+            if value != getattr(layout, name) and value is not None:
+                yield _change(f"{name} {value}", spec, {name: value, **_follows(name, value)})
     for share in (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0):
         recompute = schema.Recompute(granularity="full", fraction=share)
-        text = f"{{granularity: full, fraction: {share:g}}}"
-        yield (
-            f"recompute of {share:.1%} of the layers",
-            (f"layout.recompute={text}",),
-            _with(spec, {"recompute": recompute}),
-        )
+        yield _change(f"recompute of {share:.1%} of the layers", spec, {"recompute": recompute})
     for recompute in tried.get("recompute", ()):
-        if isinstance(recompute, schema.Recompute):
-            modules = ", ".join(recompute.modules)
-            text = f"{{granularity: selective, modules: [{modules}]}}"
-            yield f"recompute of {modules}", (f"layout.recompute={text}",), _with(spec, {"recompute": recompute})
+        if isinstance(recompute, schema.Recompute) and recompute.modules:
+            yield _change(f"recompute of {', '.join(recompute.modules)}", spec, {"recompute": recompute})
     if not layout.offload.optimizer and any(o.optimizer for o in tried.get("offload", ())):
         moved = layout.offload.model_copy(update={"optimizer": True})
-        yield "offload of the optimizer", ("layout.offload.optimizer=true",), _with(spec, {"offload": moved})
-    yield from _batches(spec)
+        yield _change("offload of the optimizer", spec, {"offload": moved})
+    yield from _batches(space, spec)
     for factor in (2, 4, 8):
         count = spec.cluster.accelerators * factor
         larger = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"accelerators": count})})
-        yield f"accelerators {count:,}", (f"cluster.accelerators={count}",), _with(larger, {"dp": None})
+        _, sets, changed = _change("", larger, {"dp": None})
+        yield f"accelerators {count:,}", (f"cluster.accelerators={count}", *sets), changed
+
+
+def _follows(name: str, value: Any) -> dict[str, Any]:
+    """What a changed field takes with it: it follows anew, or has no meaning any more."""
+    found: dict[str, Any] = {"dp": None} if name in ("tp", "pp", "cp") else {}
+    if name in ("vpp", "pp"):
+        found |= {"schedule": None, "stages": None}
+    if name == "tp" and value == 1:
+        found["sequence_parallel"] = None
+    if name == "cp" and value == 1:
+        found["cp_style"] = None
+    if name == "sharding":
+        found |= {"reshard_after_forward": None, "sharding_group": None, "prefetch": None}
+    return found
+
+
+def _change(words: str, spec: schema.Spec, update: Mapping[str, Any]) -> tuple[str, tuple[str, ...], schema.Spec]:
+    """A change of some fields of the layout: in words, as `--set` arguments, and made."""
+    moved = {name: value for name, value in update.items() if value != getattr(spec.layout, name)}
+    sets = tuple(f"layout.{name}={_text(value)}" for name, value in moved.items())
+    return words, sets, spec.model_copy(update={"layout": spec.layout.model_copy(update=moved)})
+
+
+def _text(value: Any) -> str:
+    """A value as YAML reads it."""
+    if isinstance(value, schema.Section):
+        value = value.model_dump(mode="json", exclude_none=True)
+        if value.get("granularity") == "full":
+            del value["modules"]
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
 
 
 def _neighbours(name: str, value: Any, space: Space) -> set[Any]:
@@ -143,19 +172,15 @@ def _neighbours(name: str, value: Any, space: Space) -> set[Any]:
     return near if name != "ep" or space.open.spec.model.moe else set()
 
 
-def _batches(spec: schema.Spec) -> Iterator[tuple[str, tuple[str, ...], schema.Spec]]:
+def _batches(space: Space, spec: schema.Spec) -> Iterator[tuple[str, tuple[str, ...], schema.Spec]]:
     """The nearest global batches that are whole micro-batches on every rank."""
     layout, batch = spec.layout, spec.training.global_batch_sequences
-    ranks = spec.cluster.accelerators
+    ranks = spec.cluster.accelerators * space.profile.ranks_per_accelerator
     inner = (layout.tp or 1) * (layout.pp or 1) * layout.cp
-    unit = int((layout.dp or max(ranks // inner, 1)) * max(layout.micro_batch or 1, 1))
+    unit = max(int((layout.dp or max(ranks // inner, 1)) * (layout.micro_batch or 1)), 1)
     for value in sorted({batch // unit * unit, -(-batch // unit) * unit} - {0, batch}):
         training = spec.training.model_copy(update={"global_batch_sequences": value})
         yield f"global_batch {value}", (f"{domains.BATCH}={value}",), spec.model_copy(update={"training": training})
-
-
-def _with(spec: schema.Spec, update: Mapping[str, Any]) -> schema.Spec:
-    return spec.model_copy(update={"layout": spec.layout.model_copy(update=dict(update))})
 
 
 def _larger_memory(spec: schema.Spec, margin: float) -> Iterator[Lift]:
@@ -173,4 +198,4 @@ def _larger_memory(spec: schema.Spec, margin: float) -> Iterator[Lift]:
         yield Lift(f"memory of {text} an accelerator", (f"cluster.override.accelerator.memory_B={text}",), plan.step_s)
 
 
-__all__ = ["Broken", "Lift", "Refusal", "broken", "refusal"]
+__all__ = ["Broken", "Lift", "Refusal", "broken", "first", "refusal"]

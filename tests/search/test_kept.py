@@ -68,6 +68,24 @@ def test_pieces_in_any_order_give_the_whole(seed: int, objectives: int) -> None:
     assert len(answers) == 1
 
 
+def test_the_nearest_misses_are_of_three_kinds_and_then_the_nearest_of_all() -> None:
+    rng = np.random.default_rng(1)
+    distances = rng.integers(1, 50, (40, 3)).astype(np.float64)
+    for kinds in (1, 2, 5):
+        groups = rng.integers(0, kinds, 40)
+        every = sorted((distances[at // 3, at % 3], at, (int(groups[at // 3]),)) for at in range(120))
+        firsts = {kind: at for _, at, kind in reversed(every)}
+        wanted = sorted(firsts.values(), key=lambda at: (distances[at // 3, at % 3], at))[:3]
+        wanted += [at for _, at, _ in every if at not in wanted][: 3 - len(wanted)]
+        for order in (range(5), reversed(range(5))):
+            total = Kept(1, 1, 0.0)
+            for begin in order:
+                kept, part = Kept(1, 1, 0.0), slice(8 * begin, 8 * begin + 8)
+                kept.miss(distances[part], 24 * begin, groups[part], lambda group: (group,))
+                total.merge(Kept.from_dict(json.loads(json.dumps(kept.to_dict()))))
+            assert total.nearest_misses == wanted
+
+
 def test_what_is_kept_does_not_grow_with_the_candidates() -> None:
     rng = np.random.default_rng(0)
     kept = Kept(2, 10, 0.01)
