@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ def leaf_values(problems: Sequence[resolve.Problem], ndim: int = 1, *, every_ran
     return values
 
 
-@cache
+@lru_cache(maxsize=2048)  # about 20 kB each; a search of many shapes meets new pipelines without end
 def stage_leaves(
     pipeline: resolve.Pipeline, kinds: tuple[str, ...], ndim: int = 1, every_rank: bool = True
 ) -> Mapping[str, Any]:
