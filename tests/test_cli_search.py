@@ -151,6 +151,10 @@ def test_resume_refuses_another_search(spec: str, tmp_path: Path, capsys: Any) -
         (("--set", "layout.tp=[]"), "layout.tp is an empty list"),
         (("--scheduler", "tcp://127.0.0.1:1"), "no Dask scheduler answers there"),
         (("--workers", "0"), "workers"),
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), "--workers has no effect with --scheduler"),
+        (("--all", "--workers", "2", "-o", "x.csv"), "--workers has no effect with --all"),
+        (("--all", "--resume", "-o", "x.csv"), "--resume has no effect with --all"),
+        (("--format", "json", "-o", "x.parquet"), "the ending says Parquet"),
     ],
 )
 def test_wrong_use_is_one_message_and_exit_2(

@@ -66,6 +66,7 @@ def search(
     Every field of layout may be fixed, listed ([1, 2, 4]), ranged ({from: 1, to: 64, times: 2}) or left out. With -o FILE
     a manifest is written beside it, from which --resume goes on. Exit 1 where no layout is feasible.
     """
+    _refuse_without_effect(everything, workers, scheduler, resume, written, output)
     space = _space(spec, [*(sets or ()), *_wanted(objective, best, within)], free or ())
     if everything:
         _all_rows(space, output, spec)
@@ -74,6 +75,20 @@ def search(
     result = _searched(space, workers, scheduler, output, resume)
     _write(result, form, output, spec)
     raise typer.Exit(0 if result.best else 1)
+
+
+def _refuse_without_effect(
+    everything: bool, workers: int, scheduler: str | None, resume: bool, written: Format | None, output: str | None
+) -> None:
+    """Options that would be ignored beside others."""
+    if everything:
+        given = {"--workers": workers > 1, "--scheduler": scheduler, "--resume": resume, "--format": written}
+        for name in (name for name, value in given.items() if value):
+            raise SpecError(f"{name} has no effect with --all, which evaluates in one process and writes one table")
+    if scheduler is not None and workers > 1:
+        raise SpecError("--workers has no effect with --scheduler, whose workers do the work: give one of them")
+    if written is not None and _is_parquet(output):
+        raise SpecError(f"--format {written.value} has no effect with -o {output}: the ending says Parquet")
 
 
 def _wanted(objective: Sequence[str] | None, best: int | None, within: float | None) -> list[str]:
