@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codesign import __version__, planner, units
+from codesign import __version__, planner
 from codesign.errors import SpecError
 from codesign.search import whynot
 from codesign.search.run import Progress
 from codesign.search.space import Space
 from codesign.spec import domains, stacks
-from codesign.spec import load as loader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +99,7 @@ class Candidate:
         """`--set` arguments that turn the searched spec into this candidate: the whole layout, and what else is its own."""
         base = self.space.open.spec
         layout = {name: value for name, value in self.layout.items() if value != _DEFAULTS.get(name)}
-        out = [f"layout={_text(layout)}"]
+        out = [f"layout={whynot.flow(layout)}"]
         if len(self.space.searched["global_batch"]) > 1:
             out.append(f"{domains.BATCH}={self.fields[domains.BATCH]}")
         if self.fields["cluster.accelerators"] != base.cluster.accelerators:
@@ -111,17 +110,6 @@ class Candidate:
 
 
 _DEFAULTS = {"offload": {"activations": 0.0, "optimizer": False}, "recompute": "none", "vpp": 1, "cp": 1, "ep": 1}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_text, value)) + "]"
-    text = str(value)
-    return json.dumps(text) if set(text) & set(",[]{}:#&!'\"") else text
 
 
 @dataclass(frozen=True)
@@ -270,4 +258,4 @@ def _ranges(numbers: list[int]) -> list[list[int]]:
     return found
 
 
-__all__ = ["Candidate", "Result", "loader", "manifest", "manifest_path", "resumed", "state", "units"]
+__all__ = ["Candidate", "Result", "manifest", "manifest_path", "resumed", "state"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign import planner
-from codesign.quantities import communication, constraints
+from codesign.quantities import constraints
 from codesign.search import kept
 from codesign.search.space import Rows, Space, Structure, problem
 from codesign.spec import resolve
@@ -301,7 +301,6 @@ __all__ = [
     "CHUNK",
     "DISTURBANCES",
     "Unit",
-    "communication",
     "disturbed",
     "evaluate",
     "leaves",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codesign import planner
 from codesign.quantities import constraints
 from codesign.search import sweep
 from codesign.search.space import Space
@@ -88,4 +87,4 @@ def _reasons(space: Space, values: Any, shape: tuple[int, int]) -> np.ndarray:
     return found.ravel()
 
 
-__all__ = ["every", "planner"]
+__all__ = ["every"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -151,17 +152,22 @@ def _follows(name: str, value: Any) -> dict[str, Any]:
 def _change(words: str, spec: schema.Spec, update: Mapping[str, Any]) -> tuple[str, tuple[str, ...], schema.Spec]:
     """A change of some fields of the layout: in words, as `--set` arguments, and made."""
     moved = {name: value for name, value in update.items() if value != getattr(spec.layout, name)}
-    sets = tuple(f"layout.{name}={_text(value)}" for name, value in moved.items())
+    sets = tuple(f"layout.{name}={flow(value)}" for name, value in moved.items())
     return words, sets, spec.model_copy(update={"layout": spec.layout.model_copy(update=moved)})
 
 
-def _text(value: Any) -> str:
-    """A value as YAML reads it."""
-    if isinstance(value, schema.Section):
-        value = value.model_dump(mode="json", exclude_none=True)
-        if value.get("granularity") == "full":
-            del value["modules"]
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+def flow(value: Any) -> str:
+    """A value as YAML reads it, in one line."""
+    plain = json.loads(json.dumps(value, default=_plain))
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _plain(section: schema.Section) -> dict[str, Any]:
+    data = section.model_dump(mode="json", exclude_none=True)
+    if data.get("granularity") == "full":
+        del data["modules"]
+    return data
 
 
 def _neighbours(name: str, value: Any, space: Space) -> set[Any]:
@@ -198,4 +204,4 @@ def _larger_memory(spec: schema.Spec, margin: float) -> Iterator[Lift]:
         yield Lift(f"memory of {text} an accelerator", (f"cluster.override.accelerator.memory_B={text}",), plan.step_s)
 
 
-__all__ = ["Broken", "Lift", "Refusal", "broken", "first", "refusal"]
+__all__ = ["Broken", "Lift", "Refusal", "broken", "first", "flow", "refusal"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from codesign.errors import Place, SpecError
+from codesign.errors import SpecError
 from codesign.spec import load as loader
 from codesign.spec import schema
 
@@ -240,4 +240,4 @@ def _checked(document: loader.Document, name: str, value: Any, where: str) -> An
     return (checked, ANY) if any_layers else checked
 
 
-__all__ = ["ANY", "BATCH", "Domain", "Open", "Place", "load"]
+__all__ = ["ANY", "BATCH", "Domain", "Open", "load"]
