@@ -31,6 +31,7 @@ def screen(result: Result) -> str:
         if len(result.front) > 1:
             names = " x ".join(result.space.open.search.objectives)
             parts.append(_table(f"Pareto front, {names}: {len(result.front)} layouts", _sampled(result.front), result))
+        parts.append(_meanings(result.space.open.search.objectives))
         parts.append(_adopt(result.best[0]))
     elif result.complete:
         parts.append(_nothing(result))
@@ -96,6 +97,11 @@ def _table(title: str, members: Sequence[Candidate], result: Result) -> str:
         if all(row[name] == 1 for row in rows):
             rows = [{key: value for key, value in row.items() if key != name} for row in rows]
     return f"{title}\n{text.table(rows, ('step', 'MFU', 'memory', 'mb', 'batch', 'used', *DEGREES))}"
+
+
+def _meanings(objectives: Sequence[str]) -> str:
+    """What objectives minimise whose names do not say it."""
+    return "\n".join(text.wrap(f"{name}: {MEANING[name][1]}") for name in objectives if name not in ("step_s", "memory"))
 
 
 def _sampled(front: Sequence[Candidate]) -> list[Candidate]:
@@ -206,7 +212,3 @@ def _value(value: Any) -> str:
     if value is None:
         return "default"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def objectives_text() -> str:
-    return "; ".join(f"{name}: {what}" for name, (_, what) in MEANING.items())
