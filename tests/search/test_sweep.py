@@ -210,8 +210,6 @@ def test_all_candidates_are_distinct_specs(seed: int) -> None:
     _, space = _small(seed)
     texts = {space.spec(index).model_dump_json() for index in range(space.size)}
     assert len(texts) == space.size
-    structures = {planner.plan(space.spec(index)).problem.structure for index in range(min(space.size, 50))}
-    assert len(structures) >= 1
 
 
 @pytest.mark.parametrize("seed", range(8))
