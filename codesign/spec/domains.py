@@ -66,9 +66,14 @@ class Open:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a choice: a list or a range, or tp, pp or the micro-batch left out."""
+        """Whether there is a choice: a list or a range, a word that only a search reads, or tp, pp or micro-batch left out."""
         several = any(len(domain.values) > 1 or domain.written != "fixed" for domain in (*self.domains.values(), self.batch))
-        return several or not {"tp", "pp", "micro_batch"} <= self.domains.keys()
+        words = any(value in STAGES.values() for value in self._values("stages"))
+        words |= any(isinstance(value, tuple) for value in self._values("recompute"))
+        return several or words or not {"tp", "pp", "micro_batch"} <= self.domains.keys()
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        return self.domains[name].values if name in self.domains else ()
 
     def error(self, field: str, message: str) -> SpecError:
         """A refusal about one field, at its place in the file."""

@@ -64,6 +64,19 @@ def test_a_left_out_field_is_tried_as_the_stack_allows() -> None:
     assert of(domains.load(_with(layout={}, software="fsdp1"))).searched["tp"] == (1,)
 
 
+@pytest.mark.parametrize(
+    ("layout", "is_open"),
+    [({}, False), ({"tp": [1, 2]}, True), ({"stages": "balanced"}, True), ({"stages": "default"}, True),
+     ({"stages": "Et*4|t*4L"}, False), ({"recompute": {"granularity": "full", "fraction": "any"}}, True),
+     ({"recompute": {"granularity": "full", "fraction": 0.5}}, False)],
+)  # fmt: skip
+def test_an_open_layout_is_one_that_only_a_search_reads(layout: dict[str, Any], is_open: bool) -> None:
+    document = _with(layout={"tp": 2, "pp": 2, "micro_batch": 1, **layout})
+    assert domains.load(document).is_open is is_open
+    if not is_open:
+        load.load(document)
+
+
 def test_free_takes_back_what_is_written() -> None:
     opened = domains.load(_with(), free=["layout.tp"])
     assert "tp" not in opened.domains and "pp" in opened.domains
