@@ -68,12 +68,17 @@ class Effect:
 
 def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
     """Fields of the resolved specs that differ, the machine first, the layout last."""
-    before, after = dict(flat(a.resolved())), dict(flat(b.resolved()))
+    before, after = dict(flat(_planned(a))), dict(flat(_planned(b)))
     found = [
         Change(name, before.get(name), after.get(name))
         for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)
     ]
     return tuple(sorted(found, key=lambda change: _place(change.field)))
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    """The resolved spec without what a plan does not read."""
+    return {section: part for section, part in plan.resolved().items() if section != "search"}
 
 
 def _place(field: str) -> int:
@@ -146,7 +151,7 @@ class _Between:
     """The parts of the step of specs between A and B; None where there is no valid one."""
 
     def __init__(self, a: Plan, b: Plan) -> None:
-        self.before, self.after = _fields(a.resolved()), _fields(b.resolved())
+        self.before, self.after = _fields(_planned(a)), _fields(_planned(b))
         self.groups = _groups(self.before, self.after)
         every = frozenset(path for group in self.groups for path in group)
         self.known: dict[frozenset[Path], Parts | None] = {frozenset(): a.parts, every: b.parts}

@@ -222,6 +222,13 @@ def test_confidence_grows_with_the_gap_from_one_half_to_what_so_many_groups_can_
     assert planner.ranking_confidence(scope, kind, -0.1).share == planner.ranking_confidence(scope, kind, 0.1).share
 
 
+def test_what_only_a_search_reads_is_no_difference():
+    one = moved("layout.tp=8", "search.best=3", "search.memory_margin=2 GiB")
+    other = moved("layout.tp=8")
+    assert (one.scope, one.confidence, one.effects) == (other.scope, other.confidence, other.effects)
+    assert [change.field for change in one.changes] == [change.field for change in other.changes]
+
+
 def test_the_less_two_plans_share_the_less_sure_is_their_order():
     at = {scope: planner.ranking_confidence(scope, "dense", 0.05).share for scope in planner.SCOPES}
     assert at["layout"] > at["model"] > at["other"]
