@@ -102,6 +102,19 @@ def test_all_writes_every_candidate(spec: str, tmp_path: Path, capsys: Any) -> N
     assert _run(capsys, "search", spec, "--all")[0] == 2
 
 
+def test_a_row_tells_apart_what_is_listed(spec: str, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "all.csv"
+    sets = ("--set", "layout.overlap=[{tp: true}, {tp: false}]", "--set", "layout.first_stage_layers=[1, 2]",
+            "--set", "search.racks=[{accelerators: 4, count: 8}]", "--set", "layout.pp=4", "--set", "layout.stages=default")  # fmt: skip
+    assert _run(capsys, "search", spec, "--all", "-o", str(out), *sets, "--set", "layout.last_stage_layers=1")[0] == 0
+    frame = pd.read_csv(out, keep_default_na=False)
+    assert frame["overlap"].nunique() == 2 and set(frame["scale_up_domain"]) == {4}
+    parts = ["candidate", "reason", "step_s", "job_tokens_per_s", "mfu", "peak_B"]
+    assert not frame.drop(columns=parts).duplicated().any()
+    code, text, _ = _run(capsys, "search", spec, *sets, "--format", "csv")
+    assert code == 0 and {"overlap", "first_stage_layers", "scale_up_domain"} <= set(text.splitlines()[0].split(","))
+
+
 def test_a_stopped_search_goes_on(spec: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from codesign.search import sweep
 

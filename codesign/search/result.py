@@ -77,6 +77,7 @@ class Candidate:
             "recompute_fraction": recompute["fraction"] if recompute["granularity"] != "none" else 0.0,
             "offload_activations": layout["offload"]["activations"],
             "offload_optimizer": layout["offload"]["optimizer"],
+            **self.space.said(layout, self.fields.get("cluster.override", {}).get("scale_up.domain")),
             "step_s": plan.step_s,
             "lo_s": plan.step_interval.low,
             "hi_s": plan.step_interval.high,

@@ -53,6 +53,11 @@ class Structure:
     earlier: tuple[tuple[str, ...], ...] = ()  # orders listed before this one: rows that they place alike are theirs
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """The inner fields as a spec takes them."""
+        return {name: _plain(value) for name, value in self.inner}
+
+    @property
     def rows_key(self) -> tuple[Any, ...]:
         placed = (self.order, self.earlier) if self.earlier else ()
         return (self.pp, self.least_tp, self.least_cp, self.sharding == "hsdp", placed)
@@ -169,13 +174,20 @@ class Space:
         out["stages"] = structure.stages
         out["recompute"] = _recompute(structure, float(tails.fraction[tail]))
         out["offload"] = {"activations": float(tails.offload[tail]), "optimizer": structure.offload_optimizer}
-        out.update({name: _plain(value) for name, value in structure.inner})
+        out.update(structure.stated)
         found = {f"layout.{name}": value for name, value in out.items() if value is not None}
         found[domains.BATCH] = one["batch"]
         found["cluster.accelerators"] = one["accelerators"]
         if one["domain"]:
             found["cluster.override"] = {"scale_up.domain": float(one["domain"])}
         return found
+
+    def said(self, layout: Mapping[str, Any], domain: float | None) -> dict[str, Any]:
+        """Columns for what few searches state: fields that stacks settle by themselves, partly filled racks."""
+        written = [name for name in choices.INNER if self.searched[name] != (None,)]
+        found = {name: layout.get(name) for name in written}
+        found = {name: str(value) if isinstance(value, tuple | Mapping) else value for name, value in found.items()}
+        return found | ({"scale_up_domain": domain} if any(domain for _, domain in self.sizes) else {})
 
     @property
     def overridden(self) -> profiles.Profile | None:

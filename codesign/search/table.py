@@ -67,6 +67,9 @@ def _rows(space: Space, unit: sweep.Unit, at: int, values: Any, complete: bool) 
     out["recompute_fraction"] = np.tile(tails.fraction, shape[0])
     out["offload_activations"] = np.tile(tails.offload, shape[0])
     out["offload_optimizer"] = np.full(size, structure.offload_optimizer)
+    out |= {name: [value] * size for name, value in space.said(structure.stated, None).items()}
+    if "scale_up_domain" in out:
+        out["scale_up_domain"] = column("domain")
     out["reason"] = _reasons(space, values, shape)
     for name in QUANTITIES:
         known = complete or ((name, None) in values and name == "peak_B")
