@@ -66,7 +66,7 @@ def test_every_key_resolves(texts):
 
 
 def test_a_key_without_an_entry_would_be_noticed():
-    assert unresolved({"here": "EQ-05, EQ-99; op_fits section 12"}) == {"here": ["EQ-99", "op_fits section 12"]}
+    assert unresolved({"here": "EQ-05, EQ-999; op_fits section 12"}) == {"here": ["EQ-999", "op_fits section 12"]}
 
 
 def test_no_entry_is_unused():
@@ -91,9 +91,10 @@ def test_what_is_called_unconfirmed_is_marked_in_the_formula(key):
 
 @pytest.mark.parametrize("key", sorted(references.load()))
 def test_origin_can_be_found_by_a_stranger(key):
-    """A paper by its arXiv id, a repository by owner, name and commit, or nothing but arithmetic and counting."""
+    """A paper by its arXiv id or its volume, a repository by owner, name and commit, or nothing but counting."""
     origin = references.load()[key].source
-    public = re.search(r"arXiv \d{4}\.\d{4,5}|[\w-]+/[\w.-]+@[0-9a-f]{7}|NVIDIA 2019", origin)
+    paper = r"arXiv (\d{4}\.\d{4,5}|astro-ph/\d{7})|(ACM|Systems|Review) \d{2}\b|SOSP'\d{2}|NVIDIA 2019"
+    public = re.search(paper + r"|[\w-]+/[\w.-]+@[0-9a-f]{7}", origin)
     assert public or origin.startswith("count"), origin
 
 

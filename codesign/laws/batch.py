@@ -1,0 +1,84 @@
+"""Batch size: critical batch, steps against tokens, published rules for batch and learning rate, ramps, loss along a run.
+
+EQ-47, EQ-48, EQ-51, EQ-92. Elementwise over float64 arrays that broadcast together; a schedule lies on the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def steps_over_least(batch_over_critical: Array) -> Array:
+    """S/S_min = 1 + B_crit/B at the same loss  (EQ-47, McCandlish 2018, arXiv 1812.06162)."""
+    return 1.0 + 1.0 / batch_over_critical
+
+
+def tokens_over_least(batch_over_critical: Array) -> Array:
+    """E/E_min = 1 + B/B_crit at the same loss  (EQ-47): data, and so compute, that a large batch wastes."""
+    return 1.0 + batch_over_critical
+
+
+def kaplan_critical_batch_tokens(loss: Array) -> Array:
+    """2e8/L^(1/0.21) tokens, L on Kaplan's tokenizer: 7.4e6 at 2 nats  (EQ-47, arXiv 2001.08361)."""
+    return 2e8 / loss ** np.full(1, 1.0 / 0.21)
+
+
+def step_law_batch_tokens(tokens: Array) -> Array:
+    """0.58 D^0.571 tokens, best batch, independent of N  (EQ-48, Step Law 2025, arXiv 2503.04715)."""
+    return 0.58 * tokens ** np.full(1, 0.571)
+
+
+def step_law_learning_rate(parameters: Array, tokens: Array) -> Array:
+    """1.79 N^-0.713 D^0.307, N without vocabulary matrices  (EQ-48)."""
+    return 1.79 * parameters ** np.full(1, -0.713) * tokens ** np.full(1, 0.307)
+
+
+def deepseek_batch_tokens(compute_FLOP: Array) -> Array:
+    """0.2920 C^0.3271 tokens  (EQ-43, DeepSeek LLM 2024, arXiv 2401.02954)."""
+    return 0.2920 * compute_FLOP ** np.full(1, 0.3271)
+
+
+def deepseek_learning_rate(compute_FLOP: Array) -> Array:
+    """0.3118 C^-0.125  (EQ-43)."""
+    return 0.3118 * compute_FLOP ** np.full(1, -0.125)
+
+
+# Power Lines (Bergsma 2025, arXiv 2505.13738): how batches grow with tokens. Prefactors are recalled, not confirmed, so
+# that a batch is carried from a known one and never predicted from nothing.
+POWER_LINES_BEST, POWER_LINES_CRITICAL = 0.383, 0.462
+MERRILL_STEPS_SAVED = 0.43  # of a batch ramp at equal loss (arXiv 2505.23971)
+
+
+def power_lines_batch_tokens(known_batch_tokens: Array, known_tokens: Array, tokens: Array, exponent: float) -> Array:
+    """A best or critical batch known at some number of tokens, carried to another: (D/D_0)^exponent  (EQ-48)."""
+    return known_batch_tokens * (tokens / known_tokens) ** np.full(1, exponent)
+
+
+def ramp_steps(tokens: Sequence[Array], batch_tokens: Sequence[Array]) -> Array:
+    """Optimizer steps of a run in phases: sum of tokens over batch  (EQ-92). Llama 3: 1.154e6 in three phases."""
+    total = np.zeros(1)
+    for amount, batch in zip(tokens, batch_tokens, strict=True):
+        total = total + amount / batch
+    return total
+
+
+def annealed_loss(learning_rates: Array, floor: Array, a: Array, alpha: Array, gain: Array, memory: Array) -> Array:
+    """L0 + A S1^-alpha - C S2 at the end of a learning-rate schedule on the last axis  (EQ-51, arXiv 2408.11029).
+
+    S1 = sum of rates, S2 = sum over steps of the momentum of rate decreases, m_i = memory m_(i-1) + (lr_(i-1) - lr_i).
+    The constants are one set-up's: fit them. A `memory` of 0.999 is recalled, not confirmed. memory < 1.
+    """
+    rates = np.asarray(learning_rates, dtype=np.float64)
+    travelled = rates.sum(axis=-1)
+    steps = rates.shape[-1]
+    falls = rates[..., :-1] - rates[..., 1:]
+    memory = np.atleast_1d(np.asarray(memory, dtype=np.float64))
+    # a fall at step k is felt in every later step: (1 - memory^(n-k)) / (1 - memory) in all
+    later = np.arange(float(steps - 1), 0.0, -1.0)
+    felt = -np.expm1(later * np.log(memory)[..., None]) / (1.0 - memory)[..., None]
+    return floor + a * travelled**-alpha - gain * (falls * felt).sum(axis=-1)
