@@ -22,6 +22,7 @@ SUFFIXES: dict[str, tuple[str, tuple[int, int, int]]] = {
     "tokens": ("tokens", (0, 0, 0)),
     "tokens_per_s": ("tokens per second", (-1, 0, 0)),
     "per_s": ("events per second", (-1, 0, 0)),
+    "kg": ("kilograms", (0, 0, 0)),
     "1": ("a count or a ratio", (0, 0, 0)),
 }
 
@@ -40,7 +41,8 @@ def _table() -> dict[str, dict[str, float]]:
         table["FLOPps"][f"{prefix}FLOP/s"] = factor
         table["FLOPps"][f"{prefix}FLOPS"] = factor
     table["s"] = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-    table["W"] = {"W": 1.0, "kW": 1e3, "MW": 1e6}
+    table["s"]["y"] = 365.25 * 86400.0
+    table["W"] = {"W": 1.0, "kW": 1e3, "MW": 1e6, "GW": 1e9}
     table["tokens"] = {"tokens": 1.0, "k tokens": 1e3, "M tokens": 1e6, "B tokens": 1e9, "T tokens": 1e12}
     return table
 
@@ -147,9 +149,9 @@ _STEPS: dict[str, list[tuple[float, str]]] = {
     "B": [(2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")],
     "Bps": [(1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")],
     "FLOPps": [(1e18, "EFLOP/s"), (1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1.0, "FLOP/s")],
-    "W": [(1e6, "MW"), (1e3, "kW"), (1.0, "W")],
+    "W": [(1e9, "GW"), (1e6, "MW"), (1e3, "kW"), (1.0, "W")],
 }
-_WORDS = {"tokens": "tokens", "tokens_per_s": "tokens/s", "FLOP": "FLOP", "J": "J", "per_s": "per s"}
+_WORDS = {"tokens": "tokens", "tokens_per_s": "tokens/s", "FLOP": "FLOP", "J": "J", "per_s": "per s", "kg": "kg"}
 
 
 def base(unit: str) -> str:

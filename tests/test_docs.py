@@ -22,6 +22,7 @@ from codesign import cli, units
 from codesign.evidence.validate import Validation, validate
 from codesign.planner import plan
 from codesign.report import reference
+from codesign.run import run_plan
 from codesign.search.find import find
 from codesign.spec import load
 
@@ -183,7 +184,7 @@ def test_every_command_of_a_guide_runs(name, checkout):
 
 def test_python_of_the_readme_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (code,) = blocks("README.md", "python")
+    code, beyond = blocks("README.md", "python")
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     made = plan(reference.EXAMPLE)
@@ -191,6 +192,9 @@ def test_python_of_the_readme_runs(monkeypatch, capsys):
     without = plan(made.problem.spec, overrides={"pp_bubble_s": 0.0}).step_s
     assert f"\n{without}\n" in printed
     assert without == pytest.approx(made.step_s - made.value("pp_bubble_s"), rel=0.05)
+    exec(compile(beyond, "README.md", "exec"), {})
+    run = run_plan(plan(ROOT / "examples" / "gpt4-retrain.yaml"))
+    assert capsys.readouterr().out.startswith(f"{run.value('goodput')} {run.value('final_loss')}\n[")
     found = find(ROOT / "examples" / "search" / "llama-3.1-405b.yaml")
     assert printed.rstrip().endswith(f"{found.best[0].plan.value('mfu')} {found.tally}")
 

@@ -23,6 +23,7 @@ from codesign import units
         ("2.5 us", "s", 2.5e-6),
         ("2.5 µs", "s", 2.5e-6),
         ("7 d", "s", 604800.0),
+        ("2 y", "s", 63115200.0),
         ("1979 TFLOP/s", "FLOPps", 1979e12),
         ("989 TFLOPS", "FLOPps", 989e12),
         ("700 W", "W", 700.0),
@@ -59,7 +60,7 @@ def test_written_quantity_is_read_into_the_base_unit(text: object, unit: str, ex
                 "Did you mean 'GB'? Allowed: B, with one of the prefixes k M G T P E Ki Mi Gi Ti Pi"
             ),
         ),
-        ("3 weeks", "s", "unknown unit 'weeks' in '3 weeks'. Allowed: ns, us, µs, ms, s, min, h, d"),
+        ("3 weeks", "s", "unknown unit 'weeks' in '3 weeks'. Allowed: ns, us, µs, ms, s, min, h, d, y"),
     ],
 )
 def test_mistake_is_named(value: object, unit: str, message: str):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from codesign.cli.options import STYLE, Output, Overrides, Sets, SpecPath, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, say
-from codesign.cli.specs import loaded_spec, planned
+from codesign.cli.specs import loaded_spec, planned, run_of
 from codesign.errors import CodesignError
 
 if TYPE_CHECKING:
     from codesign import graph
     from codesign.planner import Plan
+    from codesign.run import RunPlan
 
 commands = typer.Typer(**STYLE)
 
@@ -38,10 +39,13 @@ def explain(
     from codesign.report import text
 
     form = chosen_format(written, output)
-    made = planned(loaded_spec(spec, sets), override)
-    trees = _trees(made, quantity, depth)
+    loaded = loaded_spec(spec, sets)
+    made = planned(loaded, override)
+    run = None if _known(made.values, quantity) else run_of(loaded, made)
+    of_run = run is not None and _known(run.values, quantity)
+    trees = _run_trees(run, quantity, depth) if run is not None and of_run else _trees(made, quantity, depth)
     labels = text.labels_in(made)
-    changes = _changes(spec, made, trees) if sets or override else []
+    changes = _changes(spec, made, trees) if (sets or override) and not of_run else []
     found = text.references(trees)
     if form is Format.json:
         below = [text.explanation_dict(tree, labels) for tree in trees]
@@ -58,6 +62,26 @@ def explain(
         lines = "".join(f"{text.change(**change)}\n" for change in changes)
         sections = [lines, *(write(tree, labels) for tree in trees), block]
         emit("\n".join(section for section in sections if section), output, keep=spec)
+
+
+def _known(values: Mapping[Any, Any], quantity: str) -> bool:
+    """Whether a name stands among values: as it is, or with a member that was not named."""
+    name, _, member = quantity.partition("[")
+    bases = {key[0] if isinstance(key, tuple) else key.partition("[")[0] for key in values}
+    if not member:
+        return name in bases
+    return (name, member.rstrip("]")) in values or quantity in values
+
+
+def _run_trees(run: RunPlan, quantity: str, depth: int) -> list[graph.Explanation]:
+    """As `_trees`, of a quantity or an input of the run beyond the step."""
+    from codesign.report import text
+
+    name, _, member = quantity.partition("[")
+    keys = [key for key in run.values if (key[0] if isinstance(key, tuple) else key.partition("[")[0]) == name]
+    if member:
+        keys = [key for key in keys if key == (name, member.rstrip("]")) or key == quantity]
+    return [text.once(run.explain_key(key, depth)) for key in keys]
 
 
 def _trees(made: Plan, quantity: str, depth: int) -> list[graph.Explanation]:

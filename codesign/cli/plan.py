@@ -10,11 +10,12 @@ import typer
 
 from codesign.cli.options import STYLE, Output, Overrides, Sets, SpecPath, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, yaml_text
-from codesign.cli.specs import loaded_spec, planned
+from codesign.cli.specs import loaded_spec, planned, run_of
 from codesign.errors import SpecError
 
 if TYPE_CHECKING:
     from codesign.planner import Plan
+    from codesign.run import RunPlan
 
 commands = typer.Typer(**STYLE)
 
@@ -32,18 +33,22 @@ def plan(
 ) -> None:
     """Plan one run: does it fit, how long is a step, where do the time and the memory go.
 
+    A spec with a `run:` section, or with several `sites:`, goes on past the step: failures, goodput, loss, cost, dates.
+
     csv holds the parts of the step. Exit 1 where the layout is not feasible; the plan is printed all the same.
     """
     if resolved:
         _plan_resolved(spec, sets or (), override, written, output)
         return
     form = chosen_format(written, output)
-    made = planned(loaded_spec(spec, sets), override)
-    emit(_plan_text(made, form), output, keep=spec)
-    raise typer.Exit(0 if made.feasible else 1)
+    loaded = loaded_spec(spec, sets)
+    made = planned(loaded, override)
+    run = run_of(loaded, made)
+    emit(_plan_text(made, form, run), output, keep=spec)
+    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
 
 
-def _plan_text(made: Plan, form: Format) -> str:
+def _plan_text(made: Plan, form: Format, run: RunPlan | None = None) -> str:
     from codesign.report import text
 
     if form is Format.csv:
@@ -53,12 +58,23 @@ def _plan_text(made: Plan, form: Format) -> str:
 
     near = nearest(made)
     if form is Format.json:
-        return json_text({**made.to_dict(), "nearest": near})
+        data = {**made.to_dict(), "nearest": near}
+        if run is not None:
+            from codesign.report import run as beyond
+
+            data["run"] = {**data["run"], **beyond.to_dict(run)}
+        return json_text(data)
     if form is Format.md:
         from codesign.report.markdown import markdown
 
-        return markdown(made, near)
-    return text.plan_screen(made, near)
+        written = markdown(made, near)
+    else:
+        written = text.plan_screen(made, near)
+    if run is None:
+        return written
+    from codesign.report import run as beyond
+
+    return f"{written.rstrip()}\n\n{beyond.markdown(run) if form is Format.md else beyond.screen(run)}"
 
 
 def _plan_resolved(
@@ -82,6 +98,8 @@ def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output
     """A review of one plan in Markdown. Exit 1 where the layout is not feasible; the review is written all the same."""
     if output is not None and output != "-" and Path(output).suffix.lower() not in (".md", ".markdown", ".txt"):
         raise SpecError(f"-o {output}: a report is Markdown; write to a file that ends in .md")
-    made = planned(loaded_spec(spec, sets), override)
-    emit(_plan_text(made, Format.md), output, keep=spec)
-    raise typer.Exit(0 if made.feasible else 1)
+    loaded = loaded_spec(spec, sets)
+    made = planned(loaded, override)
+    run = run_of(loaded, made)
+    emit(_plan_text(made, Format.md, run), output, keep=spec)
+    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)

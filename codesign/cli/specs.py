@@ -11,6 +11,7 @@ from codesign.errors import SpecError
 
 if TYPE_CHECKING:
     from codesign.planner import Plan
+    from codesign.run import RunPlan
     from codesign.search.joint import Chooser
     from codesign.spec.load import Loaded
 
@@ -57,6 +58,21 @@ def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:
     if not (math.isfinite(made.step_s) and made.step_s > 0):
         raise SpecError(f"--override {', '.join(given)}: leaves a step of {made.step_s:g} s, which is no step")
     return made
+
+
+def run_of(loaded: Loaded, plan: Plan) -> RunPlan | None:
+    """The run beyond the step, where the spec has a `run:` section or sites."""
+    if loaded.spec.run is None and not loaded.spec.sites:
+        return None
+    from codesign.run import run_plan
+    from codesign.spec import load
+
+    try:
+        return run_plan(plan)
+    except SpecError as error:
+        if error.place is None and error.field:
+            raise load.error_at(loaded, error.field, error.message) from None
+        raise
 
 
 def _read_overrides(texts: Sequence[str]) -> dict[str, float]:

@@ -19,9 +19,9 @@ def screen(answer: Answer) -> str:
             lines.append(text.wrap(f"no way to complete it is whole in: {reasons}"))
         lines += [search.refusal(refusal) for refusal in answer.refusals]
         if answer.best is not None:
-            lines += ["", f"the best that can: {_words(answer, best=True)}"]
+            lines += ["", text.wrap(f"the best that can: {_words(answer, best=True)}", "  ", "")]
         return "\n".join(lines) + "\n"
-    lines.append(f"IT CAN RUN: {_words(answer, best=False)}")
+    lines.append(text.wrap(f"IT CAN RUN: {_words(answer, best=False)}", "  ", ""))
     if answer.best is None:
         return "\n".join(lines) + "\n"
     asked, best = answer.asked.plan, answer.best.plan
@@ -29,7 +29,7 @@ def screen(answer: Answer) -> str:
     if answer.asked.fields == answer.best.fields or slower == 0.0:
         lines.append("and it is the best of the space.")
         return "\n".join(lines) + "\n"
-    lines.append(f"the best:   {_words(answer, best=True)}")
+    lines.append(text.wrap(f"the best: {_words(answer, best=True)}", "  ", ""))
     verb = "slower" if slower > 0 else "faster"
     lines.append(
         f"{abs(slower):.1%} {verb} than the best of the space ({units.show(abs(asked.step_s - best.step_s), 's')} a step):"

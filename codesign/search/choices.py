@@ -44,6 +44,8 @@ def sizes(opened: domains.Open, profile: profiles.Profile) -> tuple[tuple[int, i
         most = min(whole, int(wanted.power // watts))
         if most < 1:
             raise opened.error("search.power", f"{wanted.power:g} W do not feed one accelerator of {watts:g} W")
+        if node < most < whole:
+            most -= most % node  # jobs take whole nodes
     units = _racks(opened, profile) or {0: whole}
     found = []
     for unit, usable in sorted(units.items()):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from codesign.errors import Infeasible, SpecError
+from codesign.laws import scaling
 from codesign.quantities.parameters import count_parameters
 from codesign.search import predicted_loss, shape_space
 from codesign.search.counterfactual import Case, case_of, case_or_none
@@ -246,7 +247,7 @@ def _rank(row: ShapeRow, equal: str) -> tuple[float, ...]:
 class _Compare:
     """The base, the law and the layout search that every shape is held against."""
 
-    def __init__(self, spec: schema.Spec, equal: str, law: predicted_loss.LossLaw, best_layout: BestLayout) -> None:
+    def __init__(self, spec: schema.Spec, equal: str, law: scaling.Published, best_layout: BestLayout) -> None:
         self.spec, self.equal, self.law, self.best_layout = spec, equal, law, best_layout
         self.tokens = spec.training.tokens
         self.budget_s: float | None = None  # wall clock: seconds of the base's run

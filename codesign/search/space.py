@@ -8,6 +8,7 @@ Combinations that do not divide are left out here, with their reason; what is le
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -266,28 +267,29 @@ def of(opened: domains.Open) -> Space:
 def _structures(
     opened: domains.Open, tried: Mapping[str, tuple[Any, ...]], costs: Sequence[balance.Costs]
 ) -> tuple[list[Structure], dict[str, int]]:
-    layers = opened.spec.model.layers
-    found: list[Structure] = []
     excluded: Counter[str] = Counter()
+    layers = opened.spec.model.layers
+    pipes = [(pp, *one) for pp in tried["pp"] for one in _pipelines(opened, pp, tried, layers, excluded, costs)]
     inner = {sharding: _inner(tried, sharding) for sharding in tried["sharding"]}
-    for pp in tried["pp"]:
-        for schedule, vpp, stages in _pipelines(opened, pp, tried, layers, excluded, costs):
-            for sharding, reshard in _shardings(tried):
-                for granularity, modules in dict.fromkeys(_granularity(r) for r in tried["recompute"]):
-                    for sp, least_tp in _parallel(tried):
-                        for cp_style, least_cp in _styles(tried):
-                            for at, order in enumerate(tried["order"]):
-                                for optimizer in dict.fromkeys(o.optimizer for o in tried["offload"]):
-                                    for more in inner[sharding]:
-                                        found.append(
-                                            Structure(
-                                                pp, schedule, vpp, stages, sharding, reshard, granularity, modules, sp,
-                                                cp_style, order, optimizer, more, least_tp, least_cp, tried["order"][:at],
-                                            )
-                                        )  # fmt: skip
-        if len(found) > MOST_STRUCTURES:
-            raise opened.error("layout", f"more than {MOST_STRUCTURES:,} pipelines, shardings and recompute choices: fix or list "
-                               "some of layout.recompute, order, vpp, sharding")  # fmt: skip
+    shardings = [(*one, more) for one in _shardings(tried) for more in inner[one[0]]]
+    rest: tuple[list[Any], ...] = (
+        shardings, list(dict.fromkeys(map(_granularity, tried["recompute"]))), list(_parallel(tried)), list(_styles(tried)),
+        list(enumerate(tried["order"])), list(dict.fromkeys(o.optimizer for o in tried["offload"])),
+    )  # fmt: skip
+    count = math.prod(len(one) for one in (pipes, *rest))
+    if count > MOST_STRUCTURES:
+        raise opened.error("layout", f"{count:,} combinations of pipeline, sharding, recompute and placement, more than "
+                           f"{MOST_STRUCTURES:,} can be held: fix or list some fields; most values have "
+                           f"{choices.widest(tried)}")  # fmt: skip
+    found = [
+        Structure(
+            pp, schedule, vpp, stages, sharding, reshard, granularity, modules, sp, cp_style, order, optimizer, more,
+            least_tp, least_cp, tried["order"][:at],
+        )
+        for pp, schedule, vpp, stages in pipes
+        for (sharding, reshard, more), (granularity, modules), (sp, least_tp), (cp_style, least_cp), (at, order), optimizer
+        in product(*rest)
+    ]  # fmt: skip
     return found, dict(excluded)
 
 
@@ -530,12 +532,13 @@ def _tails(space: Space, structure: Structure) -> Tails:
 
 
 def _chunk_layers(space: Space, structure: Structure) -> int:
-    """Layers of the largest model chunk: whole numbers of them are recomputed."""
+    """Layers of the largest model chunk: whole numbers of them are recomputed; 1 where some chunk has one layer only."""
     try:
         ranks = _stages_of(space, structure).stages.chunks
     except SpecError:
         return 1  # it is left out
-    return max(max(chunk.layers for chunks in ranks for chunk in chunks), 1)
+    held = [chunk.layers for chunks in ranks for chunk in chunks if chunk.layers]
+    return max(held) if held and min(held) > 1 else 1
 
 
 # ---------------------------------------------------------------------------------------------------- problems

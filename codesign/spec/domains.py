@@ -106,6 +106,8 @@ def _opened(document: loader.Document, folder: Path, file: str | None, free: Seq
     problems: list[tuple[str, str, bool]] = []
     domains = {}
     for name, value in layout.items():
+        if value is None:  # as a resolved spec writes what is not stated
+            continue
         try:
             domains[name] = _domain(document, name, value)
         except _Wrong as wrong:
@@ -117,14 +119,15 @@ def _opened(document: loader.Document, folder: Path, file: str | None, free: Seq
 
 def _freed(layout: dict[str, Any], free: Sequence[str]) -> dict[str, Any]:
     known = list(schema.Layout.model_fields)
-    for name in free:
-        bare = name.removeprefix("layout.")
-        if bare == "all":
-            return {}
-        if bare not in known:
+    bare = [name.removeprefix("layout.") for name in free]
+    for name in bare:
+        if name != "all" and name not in known:
             place = loader.Argument(f"--free {name}", 0, 0)
-            raise SpecError(f"layout has no field {bare!r}.{loader.did_you_mean(bare, known)}", place=place)
-        layout.pop(bare, None)
+            raise SpecError(f"layout has no field {name!r}.{loader.did_you_mean(name, known)}", place=place)
+    if "all" in bare:
+        return {}
+    for name in bare:
+        layout.pop(name, None)
     return layout
 
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from codesign import units
 from codesign.errors import Place, SpecError
-from codesign.spec import schema
+from codesign.spec import failures, outcome, schema, sites
 
 VERSION = 1
 MAX_BYTES = 2**20
@@ -40,10 +40,20 @@ SHORTHAND = {
     "training.optimizer": "name",
     "layout.recompute": "granularity",
 }
-# Fields that are read with a unit, and the base unit; the overrides of the cluster come on top.
+# Fields that are read with a unit, and the base unit (`*`: each of a list); the overrides of the cluster come on top.
 QUANTITIES = {
     "training.tokens": "tokens", "software.host_layer_s": "s", "input.storage_Bps": "Bps",
-    "search.memory_margin": "B", "search.power": "W",
+    "search.memory_margin": "B", "search.power": "W", "sync.checkpoints.every": "s",
+    **{f"links.*.{name}": unit for name, unit in sites.LINK_UNITS.items()},
+    "run.checkpoint.storage_Bps": "Bps", "run.checkpoint.read_Bps": "Bps", "run.checkpoint.interval": "s",
+    **{f"run.failures.mtbf.{name}": "s" for name in failures.COMPONENTS},
+    **{f"run.failures.recovery.{name}": "s" for name in failures.Recovery.model_fields},
+    "run.failures.early_life.settling": "s", "run.failures.early_life.age": "s",
+    "run.failures.corruption.mtbf": "s", "run.failures.corruption.detect": "s",
+    "run.loss.reference.tokens": "tokens", "run.loss.critical_batch.tokens": "tokens", "run.data.unique_tokens": "tokens",
+    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.node_overhead_W": "W", "run.power.cap_W": "W",
+    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s", "run.launch.failure_settling": "s",
+    "run.serving.served_tokens": "tokens",
 }
 # Units in which a bare number is refused: bit or byte, GB or GiB, us or ms are the usual mistakes.
 BARE_REFUSED = ("B", "Bps", "FLOPps", "s")
@@ -532,7 +542,7 @@ def check(
     problems += _conflicts(spec)
     if problems:
         raise first_problem(document, problems)
-    read_as += _readings(document, spec)
+    read_as += _readings(document)
     return Loaded(spec, document.places, read_as, notes, folder, file)
 
 
@@ -631,7 +641,7 @@ def _node(loc: Sequence[str | int]) -> dict[str, Any]:
             if part in option.get("properties", {}):
                 node = option["properties"][part]
                 break
-            inner = option.get("items") if isinstance(part, int) else option.get("additionalProperties")
+            inner = option.get("items") if str(part).isdigit() else option.get("additionalProperties")
             if isinstance(inner, dict):
                 node = inner
                 break
@@ -744,36 +754,66 @@ def read_override(name: str, value: float | str) -> float | str:
 
 
 def _override_problems(document: Document, read_as: list[str]) -> Iterator[tuple[str, str, bool]]:
-    cluster = document.data.get("cluster")
-    override = cluster.get("override") if isinstance(cluster, dict) else None
-    for name, value in override.items() if isinstance(override, dict) else ():
-        unit = override_unit(name)
-        if unit is None or isinstance(value, bool) or not isinstance(value, int | float | str):
-            continue  # the schema says what is wrong
-        try:
-            number = units.parse(value, unit, bare=unit not in BARE_REFUSED)
-        except ValueError as error:
-            yield f"{_OVERRIDE}{name}", f"{_OVERRIDE}{name}: {error}", False
-            continue
-        if isinstance(value, str):
-            read_as.append(f"{_OVERRIDE}{name}: {value!r} = {units.show(number, unit)}")
+    listed = document.data.get("sites")
+    entries = enumerate(listed) if isinstance(listed, list) else ()
+    clusters = [("cluster", document.data.get("cluster"))]
+    clusters += [(f"sites.{at}.cluster", site.get("cluster")) for at, site in entries if isinstance(site, dict)]
+    for path, cluster in clusters:
+        override = cluster.get("override") if isinstance(cluster, dict) else None
+        for name, value in override.items() if isinstance(override, dict) else ():
+            unit = override_unit(name)
+            if unit is None or isinstance(value, bool) or not isinstance(value, int | float | str):
+                continue  # the schema says what is wrong
+            where = f"{path}.override.{name}"
+            try:
+                number = units.parse(value, unit, bare=unit not in BARE_REFUSED)
+            except ValueError as error:
+                yield where, f"{where}: {error}", False
+                continue
+            if isinstance(value, str):
+                read_as.append(f"{where}: {value!r} = {units.show(number, unit)}")
 
 
-def _readings(document: Document, spec: schema.Spec) -> list[str]:
+def _held(data: Any, name: str, path: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Where a field of QUANTITIES is in plain data: its full path, the section that holds it, its name there."""
+    head, _, rest = name.partition(".")
+    if head == "*":
+        for at, inner in enumerate(data if isinstance(data, list | tuple) else ()):
+            yield from _held(inner, rest, f"{path}.{at}")
+    elif isinstance(data, dict) and head in data:
+        where = _join(path, head)
+        if rest:
+            yield from _held(data[head], rest, where)
+        else:
+            yield where, data, head
+
+
+def _readings(document: Document) -> list[str]:
     found = []
     for name, unit in QUANTITIES.items():
-        section, _, leaf = name.partition(".")
-        value = (document.data.get(section) or {}).get(leaf)
-        if isinstance(value, str):
-            found.append(f"{name}: {value!r} = {units.show(getattr(getattr(spec, section), leaf), unit)}")
+        for where, section, leaf in _held(document.data, name):
+            if isinstance(value := section[leaf], str) and (number := _number(value, unit)) is not None:
+                found.append(f"{where}: {value!r} = {units.show(number, unit)}")
     return found
+
+
+def _number(text: str, unit: str) -> float | None:
+    """A text in its base unit; None where it is a word that the field allows beside numbers."""
+    try:
+        return units.parse(text, unit)
+    except ValueError:
+        return None
 
 
 def _resolved(spec: schema.Spec) -> dict[str, Any]:
     """One canonical form: no shorthands, quantities as text with their base unit, no field without effect."""
     data = spec.model_dump(mode="json")
-    if data["search"] is None:
-        del data["search"]
+    for section in ("search", "run"):
+        if data[section] is None:
+            del data[section]
+    for section in ("sites", "links", "sync"):
+        del data[section]
+    data |= sites.canonical(spec)
     del data["model"]["hf"]  # its fields are filled in: the spec no longer needs the file
     training, layout = data["training"], data["layout"]
     if isinstance(training["precision"], str):
@@ -788,9 +828,9 @@ def _resolved(spec: schema.Spec) -> dict[str, Any]:
     if kept is not None:
         layout["recompute"] = {name: layout["recompute"][name] for name in kept}
     for name, unit in QUANTITIES.items():
-        section, _, leaf = name.partition(".")
-        if unit in BARE_REFUSED and data.get(section) and data[section][leaf] is not None:
-            data[section][leaf] = f"{data[section][leaf]!r} {units.base(unit)}"
+        for _, holder, leaf in _held(data, name) if unit in BARE_REFUSED else ():
+            if isinstance(holder[leaf], float):
+                holder[leaf] = f"{holder[leaf]!r} {units.base(unit)}"
     for name, value in data["cluster"]["override"].items():
         if (unit_of := override_unit(name)) is not None:
             data["cluster"]["override"][name] = f"{read_override(name, value)!r} {units.base(unit_of)}"
@@ -803,6 +843,7 @@ def _resolved(spec: schema.Spec) -> dict[str, Any]:
 def _conflicts(spec: schema.Spec) -> list[tuple[str, str, bool]]:
     """What no single field can tell: values that contradict each other, or that would have no effect."""
     checks = (*_model_conflicts(spec), *_training_conflicts(spec), *_layout_conflicts(spec), *_moe_conflicts(spec))
+    checks = (*checks, *failures.conflicts(spec), *outcome.conflicts(spec), *sites.conflicts(spec))
     return [(name, message, False) for name, message in checks]
 
 

@@ -7,60 +7,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from codesign.spec.fields import (
+    Bytes,
+    BytesPerS,
+    Count,
+    Flag,
+    Seconds,
+    Section,
+    Share,
+    Tokens,
+    Watts,
+    Whole,
+    form,
+    whole,
 )
-
-from codesign import units
-
-
-def _reader(unit: str, bare: bool, zero: bool) -> BeforeValidator:
-    def read(value: object) -> float:
-        number = units.parse(value, unit, bare=bare)
-        if number < 0 or (number == 0 and not zero):
-            raise ValueError(f"{value!r} is not {'0 or more' if zero else 'above 0'}")
-        return number
-
-    return BeforeValidator(read)
-
-
-def _json(unit: str, bare: bool) -> WithJsonSchema:
-    text = {"type": "string", "pattern": r"^\s*[0-9.][0-9_.eE+-]*\s*[A-Za-zµ][A-Za-z /]*$"}
-    what = f"{units.SUFFIXES[unit][0]}, for example '{units.example(unit)}'"
-    if bare:
-        return WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, text], "description": what})
-    return WithJsonSchema({**text, "description": what})
-
-
-def _whole(value: object) -> object:
-    """1e4 where a count is wanted: a float is accepted if it is whole."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def _form(value: object) -> str:
-    """Which form of a field is written: a bare name, or a section with fields."""
-    return "~section" if isinstance(value, dict | BaseModel) else "~name"
-
-
-# Strict: pydantic would take `no` for false, true for 1 and the text '8' for 8.
-Flag = Annotated[bool, Field(strict=True)]
-Bytes = Annotated[float, _reader("B", bare=False, zero=False), _json("B", bare=False)]
-BytesPerS = Annotated[float, _reader("Bps", bare=False, zero=False), _json("Bps", bare=False)]
-FlopPerS = Annotated[float, _reader("FLOPps", bare=False, zero=False), _json("FLOPps", bare=False)]
-Seconds = Annotated[float, _reader("s", bare=False, zero=True), _json("s", bare=False)]
-Watts = Annotated[float, _reader("W", bare=True, zero=False), _json("W", bare=True)]
-Tokens = Annotated[float, _reader("tokens", bare=True, zero=False), _json("tokens", bare=True)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10**9), BeforeValidator(_whole)]
-Whole = Annotated[int, Field(strict=True, ge=0, le=10**9), BeforeValidator(_whole)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+from codesign.spec.run import Run
+from codesign.spec.sites import Link, SiteName, Sync
 
 Precision = Literal[
     "fp32", "fp16", "bf16", "fp8-tensor", "fp8-current", "fp8-block", "fp8-rowwise", "mxfp8", "nvfp4", "int8"
@@ -76,10 +40,6 @@ RecomputeModule = Literal[
 GraphScope = Literal["full_iteration", "attn", "mlp", "moe_router", "moe_preprocess", "moe"]
 Dimension = Literal["tp", "cp", "ep", "dp", "pp"]
 DType = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 # ---------------------------------------------------------------------------------------------------- the model
@@ -109,7 +69,7 @@ class MLA(Section):
 class MoE(Section):
     """Mixture of experts. Layers: the first `dense_layers` are dense, then every `every`-th is a MoE layer."""
 
-    experts: Annotated[int, Field(strict=True, ge=2, le=10**6), BeforeValidator(_whole)]
+    experts: Annotated[int, Field(strict=True, ge=2, le=10**6), BeforeValidator(whole)]
     top_k: Count
     expert_ffn: Count
     shared_experts: Whole = 0
@@ -148,7 +108,7 @@ class Model(Section):
     max_positions: Count | None = None  # rows of the learned position table
     norm: Literal["rmsnorm", "layernorm", "layernorm-nobias", "nonparametric"] = "rmsnorm"
     # gemma 2 and 3: 4; phi, falcon parallel with one norm: 1
-    norms_per_layer: Annotated[int, Field(strict=True, ge=1, le=4), BeforeValidator(_whole)] = 2
+    norms_per_layer: Annotated[int, Field(strict=True, ge=1, le=4), BeforeValidator(whole)] = 2
     final_norm: Flag = True
     embedding_norm: Flag = False  # BLOOM normalises the embedding
     # `head`: one scale of head_dim (Qwen3); `full`: over all heads (OLMo 2)
@@ -177,7 +137,7 @@ class PrecisionSpec(Section):
 
 class Optimizer(Section):
     name: Literal["adamw", "adamw-8bit", "sgd", "muon"] = "adamw"
-    newton_schulz_steps: Annotated[int, Field(strict=True, ge=1, le=20), BeforeValidator(_whole)] = 5  # Muon only
+    newton_schulz_steps: Annotated[int, Field(strict=True, ge=1, le=20), BeforeValidator(whole)] = 5  # Muon only
 
 
 class Packing(Section):
@@ -189,16 +149,16 @@ class Packing(Section):
 
 
 PrecisionField = Annotated[
-    Annotated[Precision, Tag("~name")] | Annotated[PrecisionSpec, Tag("~section")], Discriminator(_form)
+    Annotated[Precision, Tag("~name")] | Annotated[PrecisionSpec, Tag("~section")], Discriminator(form)
 ]
 OptimizerField = Annotated[
     Annotated[Literal["adamw", "adamw-8bit", "sgd", "muon"], Tag("~name")] | Annotated[Optimizer, Tag("~section")],
-    Discriminator(_form),
+    Discriminator(form),
 ]
 
 
 class Training(Section):
-    sequence_length: Annotated[int, Field(strict=True, ge=1, le=10**8), BeforeValidator(_whole)]
+    sequence_length: Annotated[int, Field(strict=True, ge=1, le=10**8), BeforeValidator(whole)]
     global_batch_sequences: Count
     precision: PrecisionField = "bf16"
     optimizer: OptimizerField = "adamw"
@@ -235,7 +195,7 @@ class Overlap(Section):
 
 RecomputeField = Annotated[
     Annotated[Literal["none", "selective", "full"], Tag("~name")] | Annotated[Recompute, Tag("~section")],
-    Discriminator(_form),
+    Discriminator(form),
 ]
 
 
@@ -281,7 +241,26 @@ class Cluster(Section):
     accelerators: Count
     fabric: str | None = None  # a named scale-out fabric in place of the profile's own
     # dotted profile field -> value, e.g. {"scale_out.nic_Bps": "200 Gb/s"}
-    override: dict[str, Annotated[float | str, BeforeValidator(_number_or_text)]] = {}
+    override: dict[str, Annotated[float | str, BeforeValidator(_number_or_text)]] = Field(default_factory=dict)
+
+
+class SiteCluster(Section):
+    """The fields in which a site's cluster differs from the spec's own. Another profile takes no fabric or override along."""
+
+    profile: str | None = None
+    accelerators: Count | None = None
+    fabric: str | None = None
+    override: dict[str, Annotated[float | str, BeforeValidator(_number_or_text)]] = Field(default_factory=dict)
+
+
+class Site(Section):
+    """One of several clusters that train one model; what it does not write is as in `cluster` and `layout`."""
+
+    name: SiteName
+    count: Annotated[int, Field(strict=True, ge=1, le=256), BeforeValidator(whole)] = 1  # equal sites: name-1, name-2, ...
+    region: str | None = None
+    cluster: SiteCluster | None = None
+    layout: Layout | None = None
 
 
 class Software(Section):
@@ -323,7 +302,7 @@ class Search(Section):
 
     # the first one ranks; the Pareto front is over all of them
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)] = ("step_s", "memory")
-    best: Annotated[int, Field(strict=True, ge=1, le=10_000), BeforeValidator(_whole)] = 10
+    best: Annotated[int, Field(strict=True, ge=1, le=10_000), BeforeValidator(whole)] = 10
     within: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.03  # alternatives this near to the best are shown
     memory_margin: Bytes | None = None  # that much of every device stays free
     idle_accelerators: Whole = 0  # as many may be left without work
@@ -345,3 +324,7 @@ class Spec(Section):
     software: Software
     input: Input | None = None
     search: Search | None = None
+    run: Run | None = None
+    sites: tuple[Site, ...] = ()
+    links: tuple[Link, ...] = ()
+    sync: Sync | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ def test_free_takes_back_what_is_written() -> None:
     opened = domains.load(_with(), free=["layout.tp"])
     assert "tp" not in opened.domains and "pp" in opened.domains
     assert not domains.load(_with(), free=["all"]).domains
+    with pytest.raises(SpecError, match="layout has no field 'pipelines'"):
+        domains.load(_with(), free=["all", "pipelines"])
+    assert "tp" not in domains.load(_with(layout__tp=None)).domains  # as a resolved spec writes what is not stated
     with pytest.raises(SpecError, match=r"--free pipelines: layout has no field 'pipelines'"):
         domains.load(_with(), free=["pipelines"])
 
@@ -110,8 +114,8 @@ def test_bad_nodes_and_idle_accelerators_change_how_many_work() -> None:
 
 
 def test_power_bounds_the_accelerators() -> None:
-    assert _space(search={"power": "22 kW"}).size == 0  # 31 of 32: nothing divides
-    space = _space(search={"power": "22 kW", "idle_accelerators": 8}, training__global_batch_sequences=48)
+    assert _space(search={"power": "22 kW"}).size == 0  # feeds 31 of 32, whole nodes are 24: 64 sequences do not divide
+    space = _space(search={"power": "22 kW", "idle_accelerators": 7}, training__global_batch_sequences=48)
     assert _values(space, "cluster.accelerators") == {24}
     assert _values(_space(search={"power": "11.5 kW", "idle_accelerators": 1}), "cluster.accelerators") == {16}
 
@@ -218,7 +222,6 @@ def test_a_plan_says_that_it_does_not_read_the_search_section() -> None:
         ({"layout__schedule": {"from": 1, "to": 2}}, "layout.schedule takes one value or a list, not a range"),
         ({"layout__tp": [1, "two"]}, "layout.tp must be a whole number"),
         ({"layout__tp": [1, 0]}, "layout.tp must be a whole number"),
-        ({"layout__tp": None}, "layout.tp has no value; leave the field out to search it"),
         ({"layout__sharding": ["zero1", "zero4"]}, "layout.sharding must be one of"),
         ({"layout__tpp": 1}, "unknown field 'tpp' in layout. Did you mean 'tp'?"),
         ({"layout": 3}, "layout must be a section with fields, not 3"),
@@ -292,6 +295,11 @@ def test_a_space_too_large_is_refused_with_its_size_and_how_to_narrow() -> None:
         SpecError, match=r"combinations of degrees for pp 2 alone, more than 5,000,000 can be held: list or fix"
     ):
         _space(layout={**SPEC["layout"], **wide})
+    orders = [list(order) for order in itertools.permutations(("tp", "cp", "ep", "dp", "pp"))]
+    modules = ["layernorm", "mlp", "core_attn", "qkv", "attn_out", "mlp_act", "ffn_up", "ffn_down"]
+    sets = [{"granularity": "selective", "modules": some} for n in (3, 4, 5) for some in itertools.combinations(modules, n)]
+    with pytest.raises(SpecError, match=r"placement, more than 2,000,000 can be held: .* most values have (recompute|order) \("):
+        of(domains.load(_with(layout={"order": orders, "recompute": sets})))
     from codesign.search import table
 
     space = _space(layout__recompute={"granularity": "full", "fraction": [n / 10**4 for n in range(1, 10**4)]})

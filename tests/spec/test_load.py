@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,14 +106,22 @@ def test_quantities_are_read_and_shown_as_read():
 
 def test_every_quantity_of_the_schema_is_in_the_table_of_readings():
     """A field with a unit has a string alternative in the JSON schema beside its number."""
-    definitions = schema.Spec.model_json_schema()["$defs"]
-    sections = {name: name.capitalize() for name in ("training", "layout", "cluster", "software", "input", "search")}
-    found = {
-        f"{section}.{name}"
-        for section, definition in sections.items()
-        for name, node in definitions[definition]["properties"].items()
-        if "for example" in json.dumps(node)
-    }
+    whole = schema.Spec.model_json_schema()
+
+    def named(node: Any, path: str) -> Iterator[str]:
+        """Paths of the fields under a node that are read with a unit; `*` for each of a list."""
+        if "for example" in node.get("description", ""):
+            yield path
+        for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+            yield from named(option, path)
+        if "$ref" in node:
+            inner = whole["$defs"][node["$ref"].rsplit("/", 1)[1]]
+            for name, field in inner.get("properties", {}).items():
+                yield from named(field, f"{path}.{name}")
+        if "items" in node:
+            yield from named(node["items"], f"{path}.*")
+
+    found = {path for name, node in whole["properties"].items() for path in named(node, name)}
     assert found == set(loader.QUANTITIES)
 
 
@@ -327,8 +336,10 @@ def test_example_loads_validates_and_reads_back(path: Path):
     assert (lay.tp or 0) * (lay.pp or 0) * lay.cp * (lay.dp or 0) == ranks
 
 
-def test_three_examples_are_shipped():
-    assert [path.stem for path in EXAMPLES] == ["deepseek-v3-h800", "llama-3-8b-fsdp", "llama-3.1-405b-h100"]
+def test_the_examples_that_are_shipped():
+    steps = ["deepseek-v3-h800", "llama-3-8b-fsdp", "llama-3.1-405b-h100"]
+    runs = ["frontier-100k-two-sites", "gpt4-retrain", "ten-million"]
+    assert sorted(path.stem for path in EXAMPLES) == sorted(steps + runs)
 
 
 def test_starter_loads_and_says_its_schema_in_the_first_line():

@@ -1,0 +1,192 @@
+"""Goodput of a run beside its closed form: play it, compare policies, and ask how many failures it would bear.
+
+Everything here takes a `RunPlan` with a `run.failures` section. Axes replace leaves of the run by arrays, as in
+`codesign.run.evaluate`: ten thousand runs are one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign import graph
+from codesign.errors import SpecError
+from codesign.laws import failure_simulation
+from codesign.run import Inputs, RunPlan, evaluate
+
+Array = NDArray[np.float64]
+
+# what the simulation plays: the inputs of `laws.two_tier`, and the rates at the beginning and in the end
+_PLAYED = (
+    "policy_interval_s", "policy_segments", "policy_copy_blocking_s", "policy_storage_blocking_s", "policy_memory_share",
+    "policy_memory_restart_s", "policy_storage_restart_s", "policy_memory_down_s", "policy_storage_down_s",
+    "policy_wall_over_work", "policy_goodput", "checkpoint_lag_s", "interruptions_per_s", "first_interruptions_per_s",
+    "settled_interruptions_per_s", "productive_s",
+)  # fmt: skip
+_GRID = np.geomspace(1e-4, 1e4, 401)  # factors of the rates in a break-even curve
+
+CAUSES = {
+    "policy_goodput": "goodput",
+    "policy_writing_share": "writing checkpoints",
+    "policy_rework_share": "rework",
+    "policy_restart_share": "restart",
+    "policy_down_share": "detection, drain, exchange",
+    "policy_stall_share": "waiting for repair",
+    "policy_return_share": "taking nodes back",
+    "policy_corruption_share": "silent corruption",
+    "policy_straggler_share": "stragglers",
+    "policy_missing_share": "missing replicas",
+}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Runs that were played through. `goodput` is the mean of each case, `error` its standard error, `closed` the law's.
+
+    wall_s, failures: shape (runs, cases); a run is compute and recovery, without stragglers and missing replicas.
+    """
+
+    goodput: Array
+    error: Array
+    closed: Array
+    wall_s: Array
+    failures: Array
+
+
+@dataclass(frozen=True)
+class Bearable:
+    """The factor on a rate at which a target of goodput is just met, and what the rate then is; nan where it never is."""
+
+    target: float
+    factor: float
+    per_s: float
+
+    @property
+    def mean_time_s(self) -> float:
+        return 1.0 / self.per_s if self.per_s > 0 else float("inf")
+
+
+def _needed(run: RunPlan) -> None:
+    if "chosen_policy" not in run.inputs.structure:
+        raise SpecError("this run has no failures: write run.failures and run.checkpoint", field="run.failures")
+
+
+def policies(run: RunPlan) -> tuple[str, ...]:
+    """The policies that this layout allows, the run's own first."""
+    _needed(run)
+    chosen = run.inputs.structure["chosen_policy"]
+    return (chosen, *(name for name in run.inputs.indexes["policy"] if name != chosen))
+
+
+def chosen_only(made: Inputs) -> Inputs:
+    """The inputs of a run with its own policy alone: a sweep that compares nothing is faster."""
+    return replace(made, indexes={**made.indexes, "policy": (made.structure["chosen_policy"],)})
+
+
+def budget(run: RunPlan, policy: str | None = None) -> dict[str, float]:
+    """Goodput and every loss as shares of the wall clock, by cause; they add up to 1."""
+    name = policy or policies(run)[0]
+    parts = graph.REGISTRY["policy_share"].parts
+    return {CAUSES[part]: run.value(f"{part}[{name}]") for part in parts}
+
+
+def by_component(run: RunPlan) -> dict[str, float]:
+    """What interruptions cost, as a share of the wall clock, by component in proportion to how often each fails."""
+    parts = budget(run)
+    lost = parts["rework"] + parts["restart"] + parts["detection, drain, exchange"]
+    total = run.value("interruptions_per_s")
+    rates = {name: run.value(f"component_failures_per_s[{name}]") for name in run.inputs.indexes["component"]}
+    return {name: lost * rate / total if total else 0.0 for name, rate in rates.items()}
+
+
+def interval(run: RunPlan) -> tuple[float, float]:
+    """Goodput of the run at the two ends of the 80 % interval of published rates, the lower first."""
+    _needed(run)
+    ends = np.array(run.inputs.structure["failure_rate_interval"])
+    values = evaluate(chosen_only(run.inputs), {"failure_rate_factor": ends}, ("goodput",))
+    low, high = np.sort(np.broadcast_to(values["goodput", None], ends.shape))
+    return float(low), float(high)
+
+
+def simulate(
+    run: RunPlan, runs: int = 200, seed: int = 0, policy: str | None = None, axes: Mapping[str, Array] | None = None,
+    cycles: int | None = None,
+) -> Simulated:
+    """Play a run `runs` times, failure by failure, under its policy or another; with `axes`, each case of them.
+
+    A run has its own length, or `cycles` checkpoints in storage. What the simulation does not play (waiting for repair,
+    missing replicas, stragglers, corruption) is taken from the closed form, so that both are goodputs of the same run.
+    Early life is played by the clock, without the renewal of replaced parts.
+    Raises SpecError where a run does not get anywhere.
+    """
+    name = policy or policies(run)[0]
+    if name not in run.inputs.indexes["policy"]:
+        known = ", ".join(run.inputs.indexes["policy"])
+        raise SpecError(f"no policy {name!r} in this run; there are {known}", field="run.policy")
+    made = replace(run.inputs, indexes={**run.inputs.indexes, "policy": (name,)})
+    values = evaluate(made, axes or {}, _PLAYED)
+    held: dict[str, Any] = {
+        key: values[key] if key in values else values.get((key, name), values.get((key, None))) for key in _PLAYED
+    }
+    interval_s = held["policy_interval_s"]
+    count = np.full_like(interval_s, cycles) if cycles else np.ceil(held["productive_s"] / interval_s)
+    early, settled = held["first_interruptions_per_s"], held["settled_interruptions_per_s"]
+    segments = np.floor(held["policy_segments"] + 0.5)
+    try:
+        played = failure_simulation.simulate_two_tier(
+            np.random.default_rng(seed), runs, count, interval_s / segments,
+            held["policy_copy_blocking_s"], segments, held["policy_storage_blocking_s"], settled,
+            held["policy_memory_share"], held["policy_memory_restart_s"],
+            held["policy_storage_restart_s"] + held["checkpoint_lag_s"], held["policy_memory_down_s"],
+            held["policy_storage_down_s"], early, values["settling_s"],
+        )
+    except ValueError as error:
+        raise SpecError(f"the run cannot be played: {error}. Its goodput is near 0", field="run.failures") from None
+    work_s = count * interval_s
+    rest = held["policy_goodput"] * held["policy_wall_over_work"]  # what is not played
+    reached = work_s / played.wall_s * rest
+    goodput = work_s / played.wall_s.mean(axis=0) * rest
+    spread = reached.std(axis=0, ddof=1) / np.sqrt(runs)
+    return Simulated(goodput, spread, held["policy_goodput"] + 0.0 * goodput, played.wall_s, played.failures)
+
+
+def break_even(
+    run: RunPlan, targets: Sequence[float] = (0.8, 0.9, 0.95, 0.99), leaf: str = "failure_rate_factor",
+    policy: str | None = None, given: Mapping[str, float] | None = None,
+) -> list[Bearable]:
+    """How often things may fail for each target of goodput: all together, or one leaf such as component_unit_per_s[site].
+
+    A rate that nobody has published is not invented: this says what the run would bear. A leaf that is 0 is scaled from
+    one failure in 100 days. `given` fixes other leaves, as the length of an outage. nan where even without failures of
+    that kind the target is out of reach.
+    """
+    name = policy or policies(run)[0]
+    made = replace(run.inputs, indexes={**run.inputs.indexes, "policy": (name,)})
+    if leaf not in made.leaves:
+        raise SpecError(f"{leaf!r} is not an input of this run", field=leaf)
+    scale = made.leaves[leaf].value or 1.0 / (100 * 86400.0)
+    fixed = {key: np.array([value]) for key, value in (given or {}).items()}
+    values = evaluate(made, {**fixed, leaf: scale * _GRID}, ("policy_goodput", "interruptions_per_s"))
+    reached = np.broadcast_to(values["policy_goodput", name], _GRID.shape)
+    rates = values["interruptions_per_s", None] if leaf == "failure_rate_factor" else scale * _GRID
+    found = []
+    for target in targets:
+        if not 0.0 < target < 1.0:
+            raise SpecError(f"a target of goodput is between 0 and 1, not {target:g}", field="target")
+        if reached[0] < target or reached[-1] > target:
+            end = float("nan") if reached[0] < target else float("inf")
+            found.append(Bearable(target, end, end))
+            continue
+        # goodput falls with the rate
+        factor = float(np.exp(np.interp(-target, -reached, np.log(_GRID))))
+        found.append(Bearable(target, factor, float(np.exp(np.interp(np.log(factor), np.log(_GRID), np.log(rates))))))
+    return found
+
+
+__all__ = [
+    "CAUSES", "Bearable", "Simulated", "break_even", "budget", "by_component", "chosen_only", "interval", "policies", "simulate",
+]

@@ -1,0 +1,374 @@
+"""What a run learns: loss by a chosen law, effective compute, the best shapes, data as a resource, batch bounds, code length.
+
+Losses are nats a token on the tokenizer of the law. Its constants are leaves, so that joint draws of them are an axis.
+Laws of an optimum alone (DeepSeek, Llama 3) have no loss: what rests on one is not planned with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.graph import quantity
+from codesign.laws import batch, compression, repeated_data, scaling, semisync
+from codesign.laws.scaling import Law
+
+Array = NDArray[np.float64]
+
+ADDITIVE = ("besiroglu", "hoffmann", "hoffmann-rounded", "muennighoff")  # L = E + A/N^alpha + B/D^beta
+
+
+# ---------------------------------------------------------------------------------------------------- loss
+
+
+@quantity("FLOP", source="EQ-41: 6 N D")
+def run_compute_FLOP(law_parameters, run_tokens) -> Array:
+    """Training compute as scaling laws count it, N as the chosen law counts it."""
+    return scaling.FLOP_PER_PARAMETER_TOKEN * law_parameters * run_tokens
+
+
+@quantity("tokens", source="EQ-42; constants of Muennighoff 2023, carried over to the chosen law")
+def seen_tokens(data_given, run_tokens, unique_tokens, data_efficiency) -> Array:
+    """Tokens of the law's data that the run is worth: repeats count less, efficient data more."""
+    if not data_given:
+        return run_tokens * 1.0
+    return repeated_data.effective_tokens(run_tokens, unique_tokens) * data_efficiency
+
+
+@quantity("1", source="EQ-42: parameters beyond those that unique data can use count less; Muennighoff's law only")
+def seen_parameters(loss_law, data_given, law_parameters, unique_tokens) -> Array:
+    """N of the law, with what excess over the unique data takes off."""
+    if loss_law == "muennighoff" and data_given:
+        return repeated_data.effective_parameters(law_parameters, unique_tokens)
+    return law_parameters * 1.0
+
+
+@quantity("1", source="EQ-41, EQ-42: E; none in Kaplan's form")
+def loss_floor(loss_law, law_floor) -> Array:
+    """Loss that no size and no data remove."""
+    return np.zeros(1) if loss_law == "kaplan" else law_floor * 1.0
+
+
+@quantity("1", source="EQ-40, EQ-41, EQ-42")
+def size_loss(loss_law, seen_parameters, law_size_scale, law_alpha) -> Array:
+    """What a finite model adds: A/N^alpha, or Kaplan's loss at unlimited data."""
+    if loss_law == "kaplan":
+        return scaling.kaplan_loss_of_parameters(seen_parameters)
+    return law_size_scale / seen_parameters**law_alpha
+
+
+@quantity("1", source="EQ-40, EQ-41, EQ-42; Kaplan: what the limit of data lies above that of size, a lower bound")
+def data_loss(loss_law, seen_tokens, size_loss, law_data_scale, law_beta) -> Array:
+    """What finite data add: B/D^beta."""
+    if loss_law == "kaplan":
+        return np.maximum(scaling.kaplan_loss_of_tokens(seen_tokens) - size_loss, 0.0)
+    return law_data_scale / seen_tokens**law_beta
+
+
+@quantity("1", source="sum", parts=("loss_floor", "size_loss", "data_loss"))
+def law_loss(loss_floor, size_loss, data_loss) -> Array:
+    """Loss of the law at the end of a decayed run."""
+    return loss_floor + size_loss + data_loss
+
+
+@quantity("1", source="run.loss.low_precision_penalty: given with its source")
+def precision_loss(law_loss, low_precision_penalty) -> Array:
+    """What the low-precision recipe adds."""
+    return law_loss * low_precision_penalty
+
+
+@quantity("1", source="EQ-50: (L - E) grows with the compute that is lost to the power gamma; Kaplan: L with 0.050")
+def sites_loss(loss_law, law_loss, loss_floor, sync_loss_multiplier, law_alpha, law_beta) -> Array:
+    """What synchronising less often between sites adds: the loss of a run of 1/`sync_loss_multiplier` of the compute."""
+    gamma = np.full(1, 0.050) if loss_law == "kaplan" else law_alpha * law_beta / (law_alpha + law_beta)
+    return (law_loss - loss_floor) * (sync_loss_multiplier**gamma - 1.0)
+
+
+@quantity("1", source="sum", parts=("law_loss", "precision_loss", "sites_loss"))
+def final_loss(law_loss, precision_loss, sites_loss) -> Array:
+    """Predicted loss at the end of the run, nats a token of the law's tokenizer."""
+    return law_loss + precision_loss + sites_loss
+
+
+@quantity("1", source="definition: the loss that the same time in 16 bits reaches, over that of the law")
+def low_precision_break_even(
+    law_loss, loss_floor, size_loss, data_given, run_tokens, wide_step_ratio, unique_tokens, data_efficiency, loss_law,
+    law_data_scale, law_beta,
+) -> Array:
+    """Relative loss increase at which a low-precision recipe gives back all that its speed gains, in equal time."""
+    tokens = run_tokens / wide_step_ratio
+    if data_given:
+        tokens = repeated_data.effective_tokens(tokens, unique_tokens) * data_efficiency
+    wide = data_loss(loss_law, tokens, size_loss, law_data_scale, law_beta)
+    return (loss_floor + size_loss + wide) / law_loss - 1.0
+
+
+# ---------------------------------------------------------------------------------------------------- effective compute
+
+
+def _law(E, A, B, alpha, beta) -> Law:
+    return Law(E, A, B, alpha, beta)
+
+
+@quantity("FLOP", source="EQ-50")
+def effective_FLOP(final_loss, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta) -> Array:
+    """Compute of the best shape on fresh data that reaches the predicted loss."""
+    return scaling.compute_for_FLOP(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), final_loss - law_floor)
+
+
+@quantity("1", source="EQ-41")
+def reference_loss(
+    reference_parameters, reference_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Loss of the reference run by the same law."""
+    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    return scaling.loss(law, reference_parameters, reference_tokens)
+
+
+@quantity("FLOP", source="EQ-50")
+def reference_effective_FLOP(reference_loss, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta) -> Array:
+    """Compute of the best shape that reaches the reference's loss."""
+    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    return scaling.compute_for_FLOP(law, reference_loss - law_floor)
+
+
+@quantity("1", source="definition: 6 N D over 6 N D")
+def compute_over_reference(run_compute_FLOP, reference_parameters, reference_tokens) -> Array:
+    """Training compute over that of the reference run."""
+    return run_compute_FLOP / (scaling.FLOP_PER_PARAMETER_TOKEN * reference_parameters * reference_tokens)
+
+
+@quantity("1", source="EQ-50: C times the product of gains")
+def effective_over_reference(effective_FLOP, reference_effective_FLOP, recipe_gain) -> Array:
+    """Effective compute over that of the reference run: is it ten times?"""
+    return effective_FLOP / reference_effective_FLOP * recipe_gain
+
+
+# ---------------------------------------------------------------------------------------------------- the best shape
+
+
+@quantity("1", source="EQ-41, EQ-44")
+def optimal_parameters(
+    loss_law, run_compute_FLOP, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Parameters of the compute-optimal shape for the compute of this run."""
+    if loss_law == "llama3":
+        tokens = scaling.llama3_tokens(run_compute_FLOP)
+        return run_compute_FLOP / (scaling.FLOP_PER_PARAMETER_TOKEN * tokens)
+    return scaling.optimum(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), run_compute_FLOP).parameters
+
+
+@quantity("tokens", source="EQ-41, EQ-43, EQ-44")
+def optimal_tokens(
+    loss_law, run_compute_FLOP, model_compute_FLOP, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Tokens of the compute-optimal shape for the compute of this run."""
+    if loss_law == "deepseek":
+        return scaling.deepseek_optimum(model_compute_FLOP).tokens
+    if loss_law == "llama3":
+        return scaling.llama3_tokens(run_compute_FLOP)
+    return scaling.optimum(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), run_compute_FLOP).tokens
+
+
+@quantity("FLOP", source="EQ-43: C = M D")
+def model_compute_FLOP(law_token_FLOP, run_tokens) -> Array:
+    """Training compute as DeepSeek counts it, from non-embedding FLOPs a token."""
+    return law_token_FLOP * run_tokens
+
+
+@quantity("FLOP", source="EQ-43")
+def optimal_token_FLOP(model_compute_FLOP) -> Array:
+    """Non-embedding FLOPs a token of DeepSeek's compute-optimal model for the compute of this run."""
+    return scaling.deepseek_optimum(model_compute_FLOP).model_FLOP_per_token
+
+
+@quantity("1", source="EQ-41")
+def optimal_loss(
+    optimal_parameters, optimal_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Loss of the compute-optimal shape on fresh data."""
+    return scaling.loss(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), optimal_parameters, optimal_tokens)
+
+
+@quantity("1", source="EQ-52")
+def lifetime_over_training(run_tokens, served_tokens, served_flop_cost) -> Array:
+    """Compute of training and serving over that of training."""
+    return scaling.lifetime_over_training(run_tokens, served_tokens * served_flop_cost)
+
+
+@quantity("FLOP", source="EQ-52: 6 N D + 2 N T")
+def lifetime_FLOP(run_compute_FLOP, lifetime_over_training) -> Array:
+    """Compute of training and serving, a served FLOP at its cost over a trained one."""
+    return run_compute_FLOP * lifetime_over_training
+
+
+@quantity("1", source="EQ-52")
+def serving_optimal_parameters(
+    lifetime_FLOP, served_tokens, served_flop_cost, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Parameters of the least loss for the compute of training and serving together."""
+    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    return scaling.inference_aware_optimum(law, lifetime_FLOP, served_tokens * served_flop_cost).parameters
+
+
+@quantity("tokens", source="EQ-52: what the lifetime budget leaves for training")
+def serving_optimal_tokens(lifetime_FLOP, serving_optimal_parameters, served_tokens, served_flop_cost) -> Array:
+    """Tokens of the least loss for the compute of training and serving together."""
+    served = served_tokens * served_flop_cost
+    return (lifetime_FLOP / serving_optimal_parameters - 2.0 * served) / scaling.FLOP_PER_PARAMETER_TOKEN
+
+
+@quantity("1", source="EQ-41")
+def serving_optimal_loss(
+    serving_optimal_parameters, serving_optimal_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+) -> Array:
+    """Loss of the inference-aware shape on fresh data."""
+    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    return scaling.loss(law, serving_optimal_parameters, serving_optimal_tokens)
+
+
+# ---------------------------------------------------------------------------------------------------- batch
+
+
+@quantity("1", over="phase", source="EQ-41, the law read at the tokens seen so far: mid-run losses lie above it")
+def phase_end_loss(loss_law, phase_end_share, seen_tokens, loss_floor, size_loss, law_data_scale, law_beta) -> Array:
+    """Loss at the end of a phase, as if its learning rate had decayed there."""
+    tokens = seen_tokens * phase_end_share
+    if loss_law == "kaplan":
+        return np.maximum(size_loss, scaling.kaplan_loss_of_tokens(tokens))
+    return loss_floor + size_loss + law_data_scale / tokens**law_beta
+
+
+@quantity("tokens", over="phase", source="EQ-47: 2e8/L^(1/0.21), Kaplan 2020; fitted on another tokenizer")
+def critical_batch_tokens(phase_end_loss) -> Array:
+    """Critical batch at the end of a phase: above it, more data buy little time."""
+    return batch.kaplan_critical_batch_tokens(phase_end_loss)
+
+
+@quantity("1", over="phase", source="definition")
+def batch_over_critical(phase_step_tokens, critical_batch_tokens) -> Array:
+    """Global batch of a phase over the critical batch at its end."""
+    return phase_step_tokens / critical_batch_tokens
+
+
+@quantity("1", over="phase", source="EQ-47: E/E_min - 1 = B/B_crit over 1 + B/B_crit")
+def batch_waste(batch_over_critical) -> Array:
+    """Share of a phase's tokens that a smaller batch would not have needed for the same loss."""
+    return 1.0 - 1.0 / batch.tokens_over_least(batch_over_critical)
+
+
+@quantity("tokens", source="EQ-48: 0.58 D^0.571, Step Law 2025, arXiv 2503.04715")
+def step_law_batch_tokens(run_tokens) -> Array:
+    """Best batch by the Step Law, for comparison."""
+    return batch.step_law_batch_tokens(run_tokens)
+
+
+@quantity("tokens", source="EQ-43: 0.2920 C^0.3271, DeepSeek LLM 2024, arXiv 2401.02954")
+def deepseek_batch_tokens(run_compute_FLOP) -> Array:
+    """Best batch by DeepSeek's law, for comparison; its C counts no embeddings."""
+    return batch.deepseek_batch_tokens(run_compute_FLOP)
+
+
+@quantity("tokens", source="EQ-49: 462.68 N^0.281, Charles 2025, arXiv 2503.09799, data parallel; at D = 20 N")
+def charles_batch_tokens(law_parameters) -> Array:
+    """Best batch of plain data parallelism by Charles, for comparison."""
+    return semisync.diloco_batch_tokens(law_parameters, 0)
+
+
+# ---------------------------------------------------------------------------------------------------- data
+
+
+@quantity("1", source="definition: D/U - 1, at least 0")
+def data_repeats(run_tokens, unique_tokens) -> Array:
+    """Passes over the unique data after the first."""
+    return repeated_data.repeats(run_tokens, unique_tokens)
+
+
+def _repeats_message(values) -> str:
+    needed, most = (float(np.ravel(values[name])[0]) for name in (("data_repeats", None), "most_repeats"))
+    return f"the tokens repeat the data {needed:.2f} times after the first pass, and run.data.most_repeats is {most:g}"
+
+
+@quantity("1", source="run.data.most_repeats", message=_repeats_message)
+def allows_repeats(data_repeats, most_repeats) -> Array:
+    """The data are not repeated more often than allowed."""
+    return (data_repeats <= most_repeats).astype(np.float64)
+
+
+@quantity("FLOP", source="EQ-53: D*(C) = U")
+def data_bound_FLOP(loss_law, unique_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta) -> Array:
+    """Compute above which data bind: the one-epoch optimum wants more tokens than there are."""
+    if loss_law == "muennighoff":
+        return repeated_data.muennighoff_data_bound_FLOP(unique_tokens)
+    return repeated_data.data_bound_FLOP(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), unique_tokens)
+
+
+@quantity("1", source="EQ-53: D*(C)/U")
+def optimum_epochs(optimal_tokens, unique_tokens) -> Array:
+    """Epochs that the compute-optimal shape would need: above 1 data bind, above about 4 they cost loss."""
+    return optimal_tokens / unique_tokens
+
+
+@quantity("1", source="EQ-53: e^(-R/R*)")
+def next_token_worth(run_tokens, unique_tokens) -> Array:
+    """Worth of the next token of this run against a fresh one."""
+    return repeated_data.next_repeat_worth(run_tokens, unique_tokens)
+
+
+@quantity("1", source="EQ-53: dL/d ln C of the best run, Muennighoff's law")
+def compute_price(run_compute_FLOP, unique_tokens) -> Array:
+    """Change of the loss for one more compute in logarithm, at the best shape: negative."""
+    return repeated_data.shadow_prices(run_compute_FLOP, unique_tokens).compute
+
+
+@quantity("1", source="EQ-53: dL/d ln U of the best run, Muennighoff's law")
+def unique_tokens_price(run_compute_FLOP, unique_tokens) -> Array:
+    """Change of the loss for more unique tokens in logarithm, at the best shape: negative."""
+    return repeated_data.shadow_prices(run_compute_FLOP, unique_tokens).unique_tokens
+
+
+@quantity("1", source="EQ-53: dL/d ln D_eff = -beta B D_eff^-beta at the best run, Muennighoff's law")
+def data_efficiency_price(run_compute_FLOP, unique_tokens) -> Array:
+    """Change of the loss for a gain in data efficiency in logarithm, at the best shape: negative."""
+    best = repeated_data.data_constrained_optimum(run_compute_FLOP, unique_tokens)
+    law = repeated_data.MUENNIGHOFF
+    return -law.beta * law.B * repeated_data.effective_tokens(best.tokens, unique_tokens) ** -law.beta
+
+
+# ---------------------------------------------------------------------------------------------------- code length
+
+
+@quantity("tokens", source="EQ-57: one epoch only")
+def coded_tokens(data_given, run_tokens, unique_tokens) -> Array:
+    """Tokens that are coded: each once, in the epoch in which it is new."""
+    return np.minimum(run_tokens, unique_tokens) if data_given else run_tokens * 1.0
+
+
+@quantity("1", source="EQ-58; ln V until the law falls below it")
+def code_bits(coded_tokens, loss_floor, size_loss, law_data_scale, law_beta, vocabulary) -> Array:
+    """Prequential code length of the training stream in bits, the program left out; idealised: a decayed run at every point."""
+    return compression.capped_code_bits(coded_tokens, loss_floor + size_loss, law_data_scale, law_beta, vocabulary)
+
+
+@quantity("1", source="EQ-57")
+def code_mean_loss(code_bits, coded_tokens) -> Array:
+    """Mean loss over the stream, nats a token."""
+    return compression.mean_loss(code_bits, coded_tokens)
+
+
+@quantity("1", source="EQ-58")
+def code_absorbed_bits(coded_tokens, law_data_scale, law_beta) -> Array:
+    """Bits of code above the final loss: what the model took from the data."""
+    return compression.absorbed_bits(coded_tokens, law_data_scale, law_beta)
+
+
+@quantity("B", source="run.data.raw_B, the part that is coded")
+def coded_raw_B(raw_B, coded_tokens, unique_tokens) -> Array:
+    """Raw size of the tokens that are coded."""
+    return raw_B * coded_tokens / unique_tokens
+
+
+@quantity("1", source="EQ-57: 8 raw bytes over code bits")
+def compression_ratio(coded_raw_B, code_bits) -> Array:
+    """Raw size over code length; the weights are no part of the message, the program is."""
+    return compression.compression_ratio(coded_raw_B, code_bits)

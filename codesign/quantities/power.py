@@ -1,0 +1,97 @@
+"""Power of a run: what the boards draw in a step by its mix of operators, the site, energy, carbon, swings, the cap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.graph import add, quantity
+from codesign.laws import power as laws
+
+Array = NDArray[np.float64]
+
+
+@quantity("s", over="phase", source="the rest of the step")
+def phase_waiting_s(phase_run_step_s, phase_matmul_s, phase_attention_s, phase_memory_s) -> Array:
+    """Time of a step in which a rank waits: exposed communication, bubbles, the host, other ranks, other sites."""
+    return phase_run_step_s - phase_matmul_s - phase_attention_s - phase_memory_s
+
+
+@quantity("W", over="phase", source="EQ-103; draw of each class of operator, ai-dynamo/aiconfigurator@095f58a")
+def phase_board_W(
+    phase_run_step_s, phase_matmul_s, phase_attention_s, phase_memory_s, phase_waiting_s,
+    board_limit_W, matmul_draw, attention_draw, memory_draw, waiting_draw,
+) -> Array:
+    """Mean power of one board over a step of a phase."""
+    times = (phase_matmul_s, phase_attention_s, phase_memory_s, phase_waiting_s)
+    shares = [time / phase_run_step_s for time in times]
+    return laws.board_W(board_limit_W, shares, (matmul_draw, attention_draw, memory_draw, waiting_draw))
+
+
+@quantity("W", source="time-weighted mean over phases")
+def board_W(phase_board_W, phase_steps, phase_run_step_s, productive_s) -> Array:
+    """Mean power of one board while the run trains."""
+    return add(phase_board_W[p] * phase_steps[p] * phase_run_step_s[p] for p in phase_board_W) / productive_s
+
+
+@quantity("W", source="EQ-103")
+def training_site_W(run_accelerators, board_W, node_overhead_W, network_power_share, pue) -> Array:
+    """Mean power at the meter while the run trains."""
+    return laws.site_W(run_accelerators, laws.all_in_W(board_W, node_overhead_W, network_power_share), pue)
+
+
+@quantity("W", source="EQ-103; all boards in matrix products at once")
+def peak_site_W(run_accelerators, board_limit_W, matmul_draw, node_overhead_W, network_power_share, pue) -> Array:
+    """Power at the meter when every rank is in a matrix product."""
+    each = laws.all_in_W(board_limit_W * matmul_draw, node_overhead_W, network_power_share)
+    return laws.site_W(run_accelerators, each, pue)
+
+
+@quantity("W", source="EQ-103; all boards at the draw of waiting")
+def waiting_site_W(run_accelerators, board_limit_W, waiting_draw, node_overhead_W, network_power_share, pue) -> Array:
+    """Power at the meter when every rank waits: a restart, a checkpoint that blocks, a failed collective."""
+    each = laws.all_in_W(board_limit_W * waiting_draw, node_overhead_W, network_power_share)
+    return laws.site_W(run_accelerators, each, pue)
+
+
+@quantity("W", source="EQ-103: all ranks stop or start together")
+def power_swing_W(peak_site_W, waiting_site_W) -> Array:
+    """Step in site power when all ranks stop or start together."""
+    return peak_site_W - waiting_site_W
+
+
+@quantity("J", source="EQ-103: training at its mean power, lost time at that of waiting (assumed)")
+def run_energy_J(training_site_W, waiting_site_W, productive_s, goodput) -> Array:
+    """Energy at the meter of the run; the time of other users of the cluster is theirs."""
+    return training_site_W * productive_s + waiting_site_W * (productive_s / goodput - productive_s)
+
+
+@quantity("W", source="definition: energy over the time of the run")
+def average_site_W(run_energy_J, productive_s, goodput) -> Array:
+    """Mean power at the meter over the run, lost time included."""
+    return run_energy_J * goodput / productive_s
+
+
+@quantity("kg", source="EQ-103; run.power.kg_per_kWh")
+def run_carbon_kg(run_energy_J, grid_kg_per_kWh) -> Array:
+    """CO2-equivalent of the run at the grid's intensity."""
+    return laws.carbon_kg(run_energy_J, grid_kg_per_kWh)
+
+
+@quantity("1", source="EQ-103: floor of cap over peak power of one accelerator")
+def accelerators_under_cap(power_cap_W, peak_site_W, run_accelerators) -> Array:
+    """Accelerators that the cap of the site allows at peak."""
+    return np.floor(power_cap_W / (peak_site_W / run_accelerators))
+
+
+def _cap_message(values) -> str:
+    peak, cap, most = (
+        float(np.ravel(values[name])[0]) for name in (("peak_site_W", None), "power_cap_W", ("accelerators_under_cap", None))
+    )
+    return f"the site peaks at {peak / 1e6:.1f} MW, and its cap is {cap / 1e6:.1f} MW: {most:,.0f} accelerators fit under it"
+
+
+@quantity("1", source="run.power.cap_W", message=_cap_message)
+def fits_power_cap(peak_site_W, power_cap_W, accelerators_under_cap) -> Array:
+    """The peak of the site is below its cap."""
+    return (peak_site_W <= power_cap_W).astype(np.float64)

@@ -1,0 +1,219 @@
+"""run_plan(plan) -> RunPlan: from the step of a plan to the run, through quantities of the same kind.
+
+A run graph is evaluated over arrays as a step graph is: one run is a batch of one, a sweep of ten thousand is one call.
+Its leaves are what the steps of the phases and sites give, and what the `run:`, `sites:` and `links:` sections say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign import graph, planner, sites, units
+from codesign.errors import SpecError
+from codesign.outcome import leaves as outcome
+from codesign.outcome import phases as stretches
+from codesign.quantities import loss as _loss  # noqa: F401  (registers its quantities)
+from codesign.quantities import money as _money  # noqa: F401
+from codesign.quantities import power as _power  # noqa: F401
+from codesign.quantities import reliability as _reliability  # noqa: F401
+from codesign.quantities import run as _run  # noqa: F401
+from codesign.quantities import serving as _serving  # noqa: F401
+from codesign.quantities.parameters import count_parameters
+from codesign.spec import goodput, resolve, schema
+from codesign.spec import sites as site_sections
+
+Array = NDArray[np.float64]
+
+TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
+
+
+@dataclass
+class Inputs:
+    """What a run graph is evaluated on: numbers with their source, index sets, and structure."""
+
+    leaves: dict[str, resolve.Leaf] = field(default_factory=dict)
+    indexes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    structure: dict[str, Any] = field(default_factory=dict)
+    targets: list[str] = field(default_factory=lambda: list(TARGETS))
+    notes: list[str] = field(default_factory=list)
+
+    def put(self, name: str, value: float, kind: str, source: str) -> None:
+        self.leaves[name] = resolve.Leaf(float(value), kind, source)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run: every number, where it comes from. `steps` are the plans of the phases' steps."""
+
+    spec: schema.Spec
+    steps: Mapping[str, planner.Plan]
+    inputs: Inputs
+    program: graph.Program
+    values: Mapping[Any, Any]
+
+    def value(self, name: str) -> float:
+        """A scalar quantity or leaf by name; `name[member]` for an indexed one."""
+        base, _, member = name.partition("[")
+        key: Any = (base, member.rstrip("]") or None)
+        if key not in self.values:
+            key = name
+        if key not in self.values:
+            raise SpecError(f"no quantity {name!r} in this run", field=name)
+        return float(np.ravel(self.values[key])[0])
+
+    def parts(self, name: str) -> dict[str, float]:
+        """The parts of a total; they add up to it."""
+        return {part: self.value(part) for part in graph.REGISTRY[name].parts}
+
+    def explain(self, name: str, depth: int = 3) -> graph.Explanation:
+        """The tree under a quantity: equation, inputs with their values, sources."""
+        base, _, member = name.partition("[")
+        key: Any = (base, member.rstrip("]") or None)
+        return self.explain_key(key if key in self.values else name, depth)
+
+    def explain_key(self, key: Any, depth: int = 3) -> graph.Explanation:
+        """The same of a value under its key: a name and a member, or the name of an input."""
+        if isinstance(key, tuple):
+            return graph.explain(self.program, self.values, key, leaf_source=self._source, depth=depth)
+        unit = units.suffix(key.partition("[")[0])
+        return graph.Explanation(key, None, unit, self.values[key], "", self._source(key), (), "leaf")
+
+    def _source(self, name: str) -> str:
+        leaf = self.inputs.leaves.get(name)
+        return f"{leaf.kind}: {leaf.source}" if leaf else "structure of the run"
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """One message for each step that is not feasible and each constraint of the run that does not hold."""
+        broken = [f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations]
+        for name in self.inputs.targets:
+            message = graph.REGISTRY[name].message
+            if message is not None and not self.value(name):
+                broken.append(message(self.values))
+        return tuple(broken)
+
+    @property
+    def feasible(self) -> bool:
+        return not self.violations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Targets of the run, SI base units, units in the keys; those of an index set and of phases as mappings and lists."""
+        return {name: self._plain(name) for name in self.inputs.targets}
+
+    def _plain(self, name: str) -> Any:
+        over = graph.REGISTRY[name].over
+        if over is not None:
+            return {member: _plain(self.values[(name, member)]) for member in self.inputs.indexes[over]}
+        return _plain(self.values[(name, None)])
+
+
+def _plain(value: Any) -> Any:
+    """A number, or a list of them; none where it has no bound."""
+    numbers = [float(one) if np.isfinite(one) else None for one in np.ravel(value)]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def run_plan(plan: planner.Plan) -> RunPlan:
+    """The run of a plan whose spec has a `run:` section or several sites. Raises SpecError for what contradicts itself."""
+    steps = stretches.step_plans(plan)
+    made = inputs(plan.problem.spec, steps)
+    values = leaf_values(made)
+    program = graph.program(made.targets, made.indexes, values)
+    return RunPlan(plan.problem.spec, steps, made, program, program.run(values))
+
+
+def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
+    """Leaves and index sets of a run; each section adds its own."""
+    made = Inputs()
+    first = next(iter(steps.values()))
+    tokens = spec.training.tokens
+    if tokens is None:
+        raise SpecError("a run needs training.tokens, the tokens it is trained on", field="training.tokens")
+    made.indexes["phase"] = tuple(steps)
+    shares = stretches.shares(spec, steps)
+    for name, plan in steps.items():
+        made.put(f"phase_share[{name}]", shares[name], "spec", "run.phases" if len(steps) > 1 else "training.tokens")
+        made.put(f"phase_step_tokens[{name}]", plan.value("step_tokens"), "spec", "training")
+        made.put(f"phase_healthy_step_s[{name}]", plan.step_s, plan.footing[0], "step_s of the plan")
+        made.put(f"phase_sync_exposed_s[{name}]", 0.0, "spec", "one site")
+    made.put("run_tokens", tokens, "spec", "training.tokens")
+    made.put("run_accelerators", spec.cluster.accelerators, "spec", "cluster.accelerators")
+    made.put("goodput", 1.0, "assumed", "no run.failures: nothing fails")
+    made.put("other_share", 0.0, "assumed", "nothing else uses the cluster")
+    made.put("step_parameters", first.value("model_parameters") if "model_parameters" in _names(first) else 0.0, "spec", "model")
+    sites.leaves(spec, made, steps)
+    paced = _paced(made, steps)
+    if spec.run is not None and spec.run.failures is not None:
+        del made.leaves["goodput"]
+        counted = count_parameters(spec.model)
+        one = next(iter(paced.values()))
+        goodput.leaves(made, one.problem, float(counted.total + counted.mtp), one.step_s)
+        _of_all_sites(spec, made)
+    outcome.put(spec, paced, made)
+    return made
+
+
+def _paced(made: Inputs, steps: Mapping[str, planner.Plan]) -> Mapping[str, planner.Plan]:
+    """The step of each phase on the site that is last, where there are sites: it is what an accelerator does."""
+    own = made.structure.get("site_steps")
+    if own is None:
+        return steps
+    return {phase: found.plans[found.pacing] for phase, found in own.items()}
+
+
+def _of_all_sites(spec: schema.Spec, made: Inputs) -> None:
+    """What fails together: all sites where they run in lock-step; a region, or each site alone, where they do not."""
+    members = site_sections.members(spec)
+    if len(members) < 2 or "training_accelerators" not in made.leaves:
+        return
+    sync = site_sections.sync_of(spec)
+    total = float(sum(member.cluster.accelerators for member in members))
+    together = total
+    if sync.strategy in ("semi-synchronous", "mixed"):
+        groups: dict[str, float] = {}
+        for member in members:
+            name = (member.region if sync.strategy == "mixed" else None) or member.name
+            groups[name] = groups.get(name, 0.0) + member.cluster.accelerators
+        together = max(groups.values())
+        made.notes.append(
+            f"failures are those of the largest of {len(groups)} groups that run in lock-step: the others go on meanwhile"
+        )
+    share = together / made.leaves["training_accelerators"].value
+    counted = [name for name in made.leaves if name.startswith("component_units[") and name != "component_units[site]"]
+    for name in (*counted, "training_ranks", "data_parallel", "elastic_units"):
+        leaf = made.leaves[name]
+        made.put(name, leaf.value * share, leaf.kind, f"{leaf.source}, in proportion to the accelerators in lock-step")
+    made.put("lockstep_accelerators", together, "spec", "accelerators of the sites that run in lock-step")
+    made.put("training_accelerators", total, "spec", "accelerators of all sites")
+    made.put("component_units[site]", float(len(members)) * together / total, "spec", "sites that run in lock-step")
+    if len({member.cluster.profile for member in members}) > 1:
+        made.notes.append("failures: nodes and links of every site are taken as those of the site that paces")
+
+
+def _names(plan: planner.Plan) -> set[str]:
+    return {key[0] if isinstance(key, tuple) else key for key in plan.values}
+
+
+def leaf_values(made: Inputs, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arrays of one run; `overrides` put arrays in the place of leaves for a sweep over runs."""
+    values: dict[str, Any] = dict(made.structure)
+    values.update({name: np.array([leaf.value]) for name, leaf in made.leaves.items()})
+    for name, value in (overrides or {}).items():
+        if name not in made.leaves:
+            raise SpecError(f"{name!r} is not an input of this run", field=name)
+        values[name] = np.asarray(value, dtype=np.float64)
+    return values
+
+
+def evaluate(made: Inputs, axes: Mapping[str, Array], targets: Sequence[str] | None = None) -> dict[Any, Any]:
+    """All values of many runs at once: every array of `axes` replaces a leaf; they broadcast together."""
+    values = leaf_values(made, axes)
+    return graph.program(tuple(targets or made.targets), made.indexes, values).run(values)
+
+
+__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_plan", "units"]
