@@ -140,6 +140,10 @@ def _in_pool(
         raise SpecError(
             "a worker process was killed, perhaps for want of memory: use fewer workers, or go on with --resume"
         ) from None
+    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what the workers are at
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
