@@ -129,7 +129,11 @@ def _new_leaves(now: Mapping[str, resolve.Leaf], before: Mapping[str, resolve.Le
     """Leaves that follow from the structure and differ from those of the one before, as the dtype of the parameters does."""
     if now is before:
         return {}
-    return {name: np.full((1, 1), leaf.value) for name, leaf in now.items() if name not in OF_CANDIDATE}
+    return {
+        name: np.full((1, 1), leaf.value)
+        for name, leaf in now.items()
+        if leaf.value != before[name].value and name not in OF_CANDIDATE
+    }
 
 
 class _Walk:
