@@ -184,7 +184,7 @@ def cluster(candidates: float = 1e8) -> Iterator[str]:
 CLUSTER_BATCH = "training.global_batch_sequences={from: 512, to: 32768, step: 32}"
 CLUSTER_SHARES = (
     "layout.recompute={granularity: full, fraction: any}",
-    _shares(200),
+    _shares(220),
 )
 
 
