@@ -17,20 +17,12 @@ from codesign import graph, planner, sites, units
 from codesign.errors import SpecError
 from codesign.outcome import leaves as outcome
 from codesign.outcome import phases as stretches
-from codesign.quantities import loss as _loss  # noqa: F401  (registers its quantities)
-from codesign.quantities import money as _money  # noqa: F401
-from codesign.quantities import power as _power  # noqa: F401
-from codesign.quantities import reliability as _reliability  # noqa: F401
-from codesign.quantities import run as _run  # noqa: F401
-from codesign.quantities import serving as _serving  # noqa: F401
+from codesign.quantities.beyond import TARGETS
 from codesign.quantities.parameters import count_parameters
 from codesign.spec import goodput, resolve, schema
 from codesign.spec import sites as site_sections
 
 Array = NDArray[np.float64]
-
-TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
-
 
 @dataclass
 class Inputs:
@@ -130,7 +122,6 @@ def run_plan(plan: planner.Plan) -> RunPlan:
 def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
     """Leaves and index sets of a run; each section adds its own."""
     made = Inputs()
-    first = next(iter(steps.values()))
     tokens = spec.training.tokens
     if tokens is None:
         raise SpecError("a run needs training.tokens, the tokens it is trained on", field="training.tokens")
@@ -145,7 +136,6 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
     made.put("run_accelerators", spec.cluster.accelerators, "spec", "cluster.accelerators")
     made.put("goodput", 1.0, "assumed", "no run.failures: nothing fails")
     made.put("other_share", 0.0, "assumed", "nothing else uses the cluster")
-    made.put("step_parameters", first.value("model_parameters") if "model_parameters" in _names(first) else 0.0, "spec", "model")
     sites.leaves(spec, made, steps)
     paced = _paced(made, steps)
     if spec.run is not None and spec.run.failures is not None:
@@ -195,10 +185,6 @@ def _of_all_sites(spec: schema.Spec, made: Inputs) -> None:
         made.notes.append("failures: nodes and links of every site are taken as those of the site that paces")
 
 
-def _names(plan: planner.Plan) -> set[str]:
-    return {key[0] if isinstance(key, tuple) else key for key in plan.values}
-
-
 def leaf_values(made: Inputs, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arrays of one run; `overrides` put arrays in the place of leaves for a sweep over runs."""
     values: dict[str, Any] = dict(made.structure)
@@ -216,4 +202,4 @@ def evaluate(made: Inputs, axes: Mapping[str, Array], targets: Sequence[str] | N
     return graph.program(tuple(targets or made.targets), made.indexes, values).run(values)
 
 
-__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_plan", "units"]
+__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_plan"]

@@ -14,7 +14,6 @@ import numpy as np
 
 from codesign import planner, wan
 from codesign.laws import semisync, states, transport
-from codesign.quantities import sites as _sites  # noqa: F401  (registers its quantities)
 from codesign.quantities.parameters import count_parameters
 from codesign.site_steps import Steps, stage_counts, steps
 from codesign.spec import schema

@@ -18,8 +18,7 @@ from codesign import graph
 from codesign.errors import RunsError
 from codesign.evidence.bars import mark
 from codesign.laws import collectives, semisync
-from codesign.quantities import run as _run  # noqa: F401  (registers its quantities)
-from codesign.quantities import sites as _sites  # noqa: F401
+from codesign.quantities.beyond import sites
 from codesign.spec.datafiles import root
 
 Array = NDArray[np.float64]
@@ -84,7 +83,7 @@ def round_utilisation(inner_s: float, outer_s: float, inner_steps: float) -> flo
         "phase_outer_optimizer_s[main]": 0.0, "phase_crossing_s[main]": 0.0,
     }
     values = {name: np.array([value]) for name, value in leaves.items()}
-    program = graph.program(("wan_utilisation",), {"phase": ("main",)}, values)
+    program = graph.program((sites.wan_utilisation.__name__,), {"phase": ("main",)}, values)
     return float(program.run(values)[("wan_utilisation", None)][0])
 
 

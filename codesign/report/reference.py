@@ -15,7 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import codesign.quantities  # registers every quantity
+import codesign.quantities  # registers every quantity of a step
+import codesign.quantities.beyond  # and of a run
 from codesign import units
 from codesign.evidence.nearest import nearest
 from codesign.evidence.validate import Validation, validate
@@ -50,7 +51,7 @@ _COUNTED = (
     "mean and bias average the groups' means; ranking is the share of pairs of layouts, measured more than 5 % "
     "apart, that we put in the right order. `memory` counts the rows with a measured peak."
 )
-_ROOMS = tuple(codesign.quantities.__all__)
+_ROOMS = (*codesign.quantities.__all__, *codesign.quantities.beyond.__all__)
 _MOST_READERS = 4
 _MOST_STAGE_LINES = 5  # title of two lines, heads, two lines of ranks
 _NODE = 8  # accelerators of the largest node among the measured runs of several layouts
