@@ -105,34 +105,21 @@ class Program:
         self,
         leaves: Mapping[str, Any],
         overrides: Mapping[str, Any] | None = None,
-        memo: dict[Any, Any] | None = None,
-        varying: Iterable[str] = (),
     ) -> dict[Any, Any]:
         """Evaluate. Returns every value under its key ((name, member)) and every leaf under its name.
 
-        `overrides` replace a quantity by a given value wherever it is used. With a `memo`, a step whose inputs rest on
-        none of the `varying` leaves, or on values of them seen before, is looked up instead of evaluated; the caller
-        keeps one memo only for leaves that are otherwise the same objects.
+        `overrides` replace a quantity by a given value wherever it is used. For many runs that differ in few leaves
+        see `update`.
         """
-        if overrides and memo is not None:
-            raise ValueError("a memo holds values without overrides: give one or the other")
-        if not overrides and memo is None:
+        if not overrides:
             return self._straight(leaves)
         values: dict[Any, Any] = dict(leaves)
-        given = overrides or {}
-        vary = tuple(varying)
         for step in self.steps:
             name = step.key[0]
-            if name in given:
-                override = given[name]
+            if name in overrides:
+                override = overrides[name]
                 values[step.key] = override[step.key[1]] if isinstance(override, Mapping) else np.atleast_1d(override)
                 continue
-            if memo is not None:
-                rests = self.depends[step.key]
-                token = (step.key, tuple(leaves[leaf] for leaf in vary if leaf in rests))
-                if token in memo:
-                    values[step.key] = memo[token]
-                    continue
             arguments = []
             for how, what in step.inputs:
                 if how == "value":
@@ -141,10 +128,7 @@ class Program:
                     arguments.append(what)
                 else:
                     arguments.append({member: values[key] for member, key in what})
-            value = step.function(*arguments)
-            values[step.key] = value
-            if memo is not None:
-                memo[token] = value
+            values[step.key] = step.function(*arguments)
         return values
 
     def update(

@@ -144,9 +144,6 @@ def evaluate_grid(
     problem: resolve.Problem,
     axes: Mapping[str, Array],
     targets: Sequence[str] = TARGETS,
-    *,
-    memo: dict[Any, Any] | None = None,
-    varying: Sequence[str] = (),
 ) -> dict[Any, Any]:
     """All values under `targets` on a broadcast grid: every array of `axes` replaces a numeric leaf.
 
@@ -161,7 +158,7 @@ def evaluate_grid(
     if unknown:
         raise ValueError(f"{sorted(unknown)[0]!r} is not a numeric leaf")
     values.update(axes)
-    return program_for(targets, problem, values).run(values, None, memo, varying)
+    return program_for(targets, problem, values).run(values)
 
 
 # ---------------------------------------------------------------------------------------------------- the plan

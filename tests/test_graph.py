@@ -168,29 +168,32 @@ def test_an_override_is_gone_in_the_next_run(calls: list[str]) -> None:
     assert program.run(LEAVES)["total_s", None] == 8.0
 
 
-# ---------------------------------------------------------------------------------------------------- memo
+# ---------------------------------------------------------------------------------------------------- update
 
 
-def test_a_memo_gives_equal_values_and_evaluates_only_what_varies(calls: list[str]) -> None:
+def test_an_update_gives_equal_values_and_evaluates_only_what_rests_on_the_change(calls: list[str]) -> None:
     program = _program("total_s")
-    memo: dict[Any, Any] = {}
-    for mode, again in (("plain", 6), ("slow", 2), ("plain", 0), ("slow", 0)):
-        leaves = {**LEAVES, "mode": mode}
+    values = program.run({**LEAVES, "mode": "plain"})
+    for mode in ("slow", "plain", "slow"):
         calls.clear()
-        kept = program.run(leaves, memo=memo, varying=("mode",))
-        assert len(calls) == again, (mode, calls)
-        fresh = program.run(leaves)
-        assert kept.keys() == fresh.keys()
-        assert all(np.array_equal(kept[key], fresh[key]) for key in fresh)
-    assert program.run({**LEAVES, "mode": "slow"}, memo=memo, varying=("mode",))["total_s", None] == 10.0
+        before = dict(values)
+        values = program.update(values, {"mode": mode})
+        assert 0 < len(calls) < len(program.steps), (mode, calls)
+        calls.clear()
+        fresh = program.run({**LEAVES, "mode": mode})
+        assert len(calls) == len(program.steps)
+        assert values.keys() == fresh.keys()
+        assert all(np.array_equal(values[key], fresh[key]) for key in fresh)
+        assert before["mode"] != mode  # what was given is left as it was
+    assert values["total_s", None] == 10.0
 
 
-def test_without_a_memo_every_run_evaluates_everything(calls: list[str]) -> None:
-    program = _program("total_s")
-    program.run(LEAVES)
-    once = list(calls)
-    program.run(LEAVES)
-    assert calls == once + once
+def test_an_update_leaves_out_what_another_program_has_evaluated(calls: list[str]) -> None:
+    whole = _program("total_s")
+    values = whole.run({**LEAVES, "mode": "plain"})
+    calls.clear()
+    held = whole.update(values, {"mode": "slow"}, whole)
+    assert calls == [] and held["total_s", None] == values["total_s", None] and held["mode"] == "slow"
 
 
 # ---------------------------------------------------------------------------------------------------- refusals

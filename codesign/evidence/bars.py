@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign.evidence import bench, runs
-from codesign.evidence.score import Score
+from codesign.evidence import bench, run_bars, runs, search_bars
+from codesign.evidence.score import Score, mark
 from codesign.evidence.validate import Validation, memory_counts, validate
 from codesign.spec import stacks
 
@@ -43,10 +43,6 @@ PEERS: dict[str, tuple[float, str, Callable[[runs.Row], bool]]] = {
         lambda r: r["source"]["key"] == "llm-foundry" and r["accelerator"] == "h100-sxm-80gb",
     ),
 }
-
-
-def mark(ok: bool) -> str:
-    return "met " if ok else "SHORT"
 
 
 def accuracy(v: Validation) -> Iterator[str]:
@@ -142,8 +138,6 @@ def _score(name: str, s: Score) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from codesign.evidence import run_bars, search_bars  # they use what is defined here
-
     arguments = sys.argv[1:] if argv is None else argv
     v = validate()
     parts: list[tuple[str, Any]] = [

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign.evidence.score import mark
 from codesign.spec import datafiles, failure_rates, profiles
 from codesign.spec.goodput import fabric_units
 
@@ -232,7 +233,7 @@ def lines() -> Iterator[str]:
             said = f"printed {at_most}{printed}, told {value} ({low} to {high})"
             yield f"  {one.name:18} {said}{'' if one.holds else '  OUTSIDE'}"
         share = held(made)
-        yield f"  {'met ' if share >= 0.75 else 'SHORT'} the 80 % interval holds in {share:.0%} of {len(made)} (bar 75 %)"
+        yield f"  {mark(share >= 0.75)} the 80 % interval holds in {share:.0%} of {len(made)} (bar 75 %)"
     for name, why in UNUSED.items():
         yield f"  not told: {name}: {why}"
 

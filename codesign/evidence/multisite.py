@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from codesign import graph
 from codesign.errors import RunsError
-from codesign.evidence.bars import mark
+from codesign.evidence.score import mark
 from codesign.laws import collectives, semisync
 from codesign.quantities.beyond import sites
 from codesign.spec.datafiles import root

@@ -11,6 +11,7 @@ import numpy as np
 
 from codesign import goodput, planner
 from codesign.evidence import goodput_bars, multisite, search_bars
+from codesign.evidence.score import mark
 from codesign.run import evaluate, run_plan
 from codesign.search import run as searches
 from codesign.spec.datafiles import root
@@ -18,10 +19,6 @@ from codesign.spec.datafiles import root
 STORIES = ("gpt4-retrain.yaml", "frontier-100k-two-sites.yaml", "ten-million.yaml")
 RUNS = 10_000
 SWEPT = ("run_wall_s", "goodput", "final_loss", "run_accelerator_hours")
-
-
-def mark(ok: bool) -> str:
-    return "met " if ok else "SHORT"
 
 
 def stories() -> Iterator[str]:

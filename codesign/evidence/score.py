@@ -31,6 +31,11 @@ LAYOUT = (
 )
 
 
+def mark(ok: bool) -> str:
+    """How a bar stands, for the lines that `make bars` prints."""
+    return "met " if ok else "SHORT"
+
+
 @dataclass(frozen=True)
 class Score:
     """Errors of one set of rows, as fractions."""

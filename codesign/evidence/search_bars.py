@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codesign import planner
+from codesign.evidence.score import mark
 from codesign.evidence.validate import Validation
 from codesign.search import run, space
 from codesign.search.result import Candidate, Result
@@ -38,10 +39,6 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "layout={tp: 4, pp: 8, vpp: 12, dp: 32, micro_batch: 1, schedule: interleaved, sharding: zero1, recompute: none}",
     )),
 )  # fmt: skip
-
-
-def mark(ok: bool) -> str:
-    return "met " if ok else "SHORT"
 
 
 def opened(example: str, sets: Sequence[str] = (), free: Sequence[str] = ("all",)) -> Space:

@@ -174,15 +174,15 @@ def checkpoint_B(checkpoint_parameters, checkpoint_weight_B, checkpoint_moment_B
 
 
 @quantity("s", source="bytes over the smaller of storage and network")
-def checkpoint_write_s(checkpoint_B, storage_Bps, training_ranks, nic_Bps) -> Array:
+def checkpoint_write_s(checkpoint_B, checkpoint_storage_Bps, training_ranks, nic_Bps) -> Array:
     """Time to write one checkpoint to storage."""
-    return checkpoints.write_s(checkpoint_B, storage_Bps, training_ranks, nic_Bps)
+    return checkpoints.write_s(checkpoint_B, checkpoint_storage_Bps, training_ranks, nic_Bps)
 
 
 @quantity("s", source="bytes over the smaller of storage and network")
-def checkpoint_read_s(checkpoint_B, storage_read_Bps, training_ranks, nic_Bps) -> Array:
+def checkpoint_read_s(checkpoint_B, checkpoint_read_Bps, training_ranks, nic_Bps) -> Array:
     """Time to read one checkpoint from storage."""
-    return checkpoints.write_s(checkpoint_B, storage_read_Bps, training_ranks, nic_Bps)
+    return checkpoints.write_s(checkpoint_B, checkpoint_read_Bps, training_ranks, nic_Bps)
 
 
 @quantity("s", source="bytes of a rank over its link to the host")

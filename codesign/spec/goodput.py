@@ -234,10 +234,10 @@ def _checkpoint(made: Made, problem: resolve.Problem, checkpoint: sections.Check
     made.put("checkpoint_moment_B", problem.leaves["moment_B"].value, "spec", problem.leaves["moment_B"].source)
     optimizer = problem.structural()["optimizer"]
     made.put("checkpoint_moments", _MOMENTS[optimizer], "spec", f"training.optimizer {optimizer}")
-    made.put("storage_Bps", checkpoint.storage_Bps, "spec", "run.checkpoint.storage_Bps")
+    made.put("checkpoint_storage_Bps", checkpoint.storage_Bps, "spec", "run.checkpoint.storage_Bps")
     read = checkpoint.read_Bps
     source = "run.checkpoint.read_Bps" if read else "run.checkpoint.storage_Bps: reading as fast as writing"
-    made.put("storage_read_Bps", read or checkpoint.storage_Bps, "spec" if read else "assumed", source)
+    made.put("checkpoint_read_Bps", read or checkpoint.storage_Bps, "spec" if read else "assumed", source)
     for name in ("host_link_Bps", "nic_Bps"):
         leaf = problem.leaves[name]
         made.put(name, leaf.value, leaf.kind, leaf.source)

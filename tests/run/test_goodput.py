@@ -171,7 +171,7 @@ def test_as_failures_vanish_the_best_interval_grows_without_bound_and_goodput_te
 
 def test_a_better_rate_of_storage_never_costs_goodput():
     made = planned(with_failures(checkpoint=checkpoint("synchronous")))
-    values = run.evaluate(made.inputs, {"storage_Bps": np.geomspace(1e9, 1e13, 200)}, ("goodput",))
+    values = run.evaluate(made.inputs, {"checkpoint_storage_Bps": np.geomspace(1e9, 1e13, 200)}, ("goodput",))
     assert np.diff(values["goodput", None]).min() >= 0.0
 
 
