@@ -30,9 +30,10 @@ def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, w
     opened = domains.load(spec, tuple(sets or ()), tuple(free or ()))
     if not free and not opened.is_open:
         return None
+    from codesign.cli.progress import Progress
     from codesign.search.joint import Chooser
 
-    return Chooser(opened, workers)
+    return Chooser(opened, workers, Progress("layouts").show)
 
 
 def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:
