@@ -56,8 +56,8 @@ _FAILURES = (
     "Published rates differ up to 2.8 times after scaling with the number of nodes, so these intervals are wide."
 )
 _SITES = (
-    "Runs over several sites: utilisation from the measured time of an outer step (PaLM: from its printed burst rate), and the "
-    "times that stated inputs give."
+    "Runs over several sites. Few state the rate of their links: most figures are from the measured time of the run's own outer "
+    "step, and check the form of a round only. Only those by stated inputs are predictions of a time."
 )
 _WORST = 15
 _NODE = 8  # accelerators of the largest node among the measured runs of several layouts
@@ -205,7 +205,8 @@ def failure_tables() -> Iterator[str]:
 def site_table() -> str:
     """Measured runs over several sites."""
     rows = [
-        {"run": one.id, "what": one.what, "printed": f"{one.printed:.3f}", "ours": f"{one.predicted:.3f}",
+        {"run": one.id, "what": one.what, "by its": "stated inputs" if one.from_inputs else "own outer step",
+         "printed": f"{one.printed:.3f}", "ours": f"{one.predicted:.3f}",
          "error": f"{100 * one.error:+.1f} " + ("points" if one.what == "utilisation" else "%")}
         for one in multisite.measured(multisite.rows())
     ]  # fmt: skip
