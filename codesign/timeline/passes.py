@@ -60,7 +60,7 @@ class Passes:
 def place(values: Values, costs: list[dict[str, Cost]]) -> tuple[list[Passes], Gap]:
     """Every pass of every rank, and how far the plan is from the replay. Raises SpecError above `MOST_PASSES`."""
     pipe = values.structure["pipeline"]
-    m = max(round(values.one("micro_batches")), 1)
+    m = int(values.one("micro_batches"))
     if 2 * pipe.pp * pipe.vpp * m > MOST_PASSES:
         raise SpecError(
             f"a timeline of {2 * pipe.pp * pipe.vpp * m:,} passes is more than can be replayed ({MOST_PASSES:,}): try fewer "
@@ -73,8 +73,6 @@ def place(values: Values, costs: list[dict[str, Cost]]) -> tuple[list[Passes], G
     hop_s = values.one("pp_hop_s") if pipe.pp > 1 and not _blocking(values) else 0.0
     sizes = (pipe.schedule, pipe.pp, pipe.vpp, m)
     try:
-        if m != values.one("micro_batches"):
-            raise ValueError(f"{values.one('micro_batches'):g} micro-batches are not a whole number")
         run = replay.replay(*sizes, *times)
         slow = replay.replay(*sizes, *times, p2p_s=hop_s) if hop_s else run
     except ValueError as error:
@@ -121,13 +119,13 @@ def _of_rank(run: replay.Replay, rank: int, drawn_s: float, plan_s: float, secon
 
 
 def _one_after_the_other(values: Values, rank: int, m: int, seconds: dict[str, Floats]) -> Passes:
-    """A rank's passes without a schedule: each micro-batch through all its stages, the last one in part if need be."""
+    """A rank's passes without a schedule: each micro-batch through all its stages and back."""
     pipe = values.structure["pipeline"]
     last = 2 * pipe.pp - 1 - rank if pipe.schedule in pipelines.V_SHAPED else pipe.pp + rank
     stages = [rank, *range(last, pipe.pp * pipe.vpp, pipe.pp)]
-    part = values.one("micro_batches") / m
+    part = 1.0
     if pipe.schedule == "dualpipe":  # half of every micro-batch on the stage of either direction
-        stages, part = [rank, pipe.pp - 1 - rank], 0.5 * part
+        stages, part = [rank, pipe.pp - 1 - rank], 0.5
     order = [(kind, stage) for kind in ("F", "BW") for stage in (stages if kind == "F" else stages[::-1])]
     end = np.cumsum(np.tile([part * seconds[kind][stage] for kind, stage in order], m))
     return Passes(

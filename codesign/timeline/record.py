@@ -13,7 +13,7 @@ from codesign.timeline.costs import Cost, Values, costs
 from codesign.timeline.passes import Gap, Passes, place
 from codesign.timeline.tracks import BESIDE, BETWEEN, INSIDE, PASS, Event, Level
 
-MAX_EVENTS = 200_000  # a trace file of about 40 MB
+MAX_EVENTS = 200_000  # a trace file of about 25 MB
 _FIXED = 40  # events of a rank that belong to no pass: names of lanes, what comes after the last pass, folded parts
 
 
@@ -93,7 +93,10 @@ def timeline(plan: Plan, max_events: int = MAX_EVENTS, ranks: Sequence[int] | No
 
 
 def strip(line: Timeline) -> list[StripRow]:
-    """The timeline in few rows, in order of rank and time; neighbours of one category are one row."""
+    """The timeline in few rows, in order of rank and time; neighbours of one category are one row.
+
+    Fold more, with fewer `max_events`, for fewer rows.
+    """
     rows: list[StripRow] = []
     for track in line.tracks:
         first = len(rows)
@@ -192,5 +195,5 @@ def _notes(line: Timeline) -> list[str]:
         found.append("steps follow each other without a barrier: ranks begin and end their step one after the other")
     folded = sum(track.folded for track in line.tracks)
     if folded:
-        found.append(f"{folded:,} passes are folded into one event a rank; totals are those of all of them")
+        found.append(f"{folded:,} passes in the middle are folded, into one event on each rank; totals are those of all passes")
     return found
