@@ -191,6 +191,12 @@ def _notes(line: Timeline) -> list[str]:
             f"the plan puts {line.spare_s:.6g} s of data-parallel communication into the spare time of a faster rank; after "
             "its last pass there is no room for it"
         )
+    off = [t.rank for t in line.tracks if abs(max(B for _, B in t.memory_B) / t.allocated_B - 1.0) > 1e-9]
+    if off:
+        found.append(
+            f"the replay holds other activations at its peak than the plan counts for so few micro-batches (rank {off[0]}): "
+            "the memory counter does not reach the plan's bytes"
+        )
     if any(track.offset_s for track in line.tracks):
         found.append("steps follow each other without a barrier: ranks begin and end their step one after the other")
     folded = sum(track.folded for track in line.tracks)

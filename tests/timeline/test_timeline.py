@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codesign.cli import main
-from codesign.errors import CodesignError, SpecError
+from codesign.errors import SpecError
 from codesign.laws import pipeline
 from codesign.planner import Plan, plan
 from codesign.spec import datafiles, load
@@ -37,7 +37,8 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dualpipe-v": (LLAMA, ("layout.schedule=dualpipe-v", "layout.vpp=2", *SMALL)),
 }
 PASSES = {"forward", "input gradient", "weight gradient", "backward", "steady state"}
-CLOSE = 1e-8  # of the step: a trace has its times in 1/1024 of a microsecond
+CLOSE = 1e-9  # of the step
+GRID_s = 1e-6 / 1024  # a trace has its times on this grid: each event may be off by one
 
 
 def made(name: str) -> Plan:
@@ -75,6 +76,9 @@ class Reader:
                 found[row["cat"]] += row["dur"] / 1e6
         return found
 
+    def count(self, rank: int, part: str) -> int:
+        return sum(row["pid"] == rank and row["cat"] == part for row in self.own)
+
     def ranks(self) -> list[int]:
         return sorted({row["pid"] for row in self.complete})
 
@@ -82,15 +86,18 @@ class Reader:
 def held(read: Reader, made: Plan) -> None:
     """All that a trace promises, whatever is folded."""
     step_us = made.step_s * 1e6
-    assert max(row["end"] for row in read.complete) == pytest.approx(step_us, rel=CLOSE)
+    assert max(row["end"] for row in read.complete) == pytest.approx(step_us, abs=1e6 * GRID_s)
     for rank in read.ranks():
         at_us = 0.0
         for row in sorted((r for r in read.own if r["pid"] == rank), key=lambda r: r["ts"]):
             assert row["ts"] == at_us, f"rank {rank} at {at_us}: {row}"  # no gap, no overlap
             at_us = row["end"]
-        assert at_us == pytest.approx(step_us, rel=CLOSE)
-        stage = made.stages[rank]
-        assert read.memory[rank] == pytest.approx(stage["allocated_B"], rel=1e-9)
+        assert at_us == pytest.approx(step_us, abs=1e6 * GRID_s)
+        allocated_B = made.stages[rank]["allocated_B"]
+        if made.value("allows_schedule"):
+            assert read.memory[rank] == pytest.approx(allocated_B, rel=1e-9)
+        elif read.memory[rank] != pytest.approx(allocated_B, rel=1e-9):  # too few micro-batches for the law of the plan
+            assert any("memory counter" in note for note in read.about["notes"])
     for group in (read.passes, read.hidden):
         lanes = defaultdict(list)
         for row in group:
@@ -103,7 +110,8 @@ def held(read: Reader, made: Plan) -> None:
         totals = read.totals(pacing)
         assert set(totals) <= set(made.parts)
         for name, seconds in made.parts.items():
-            assert totals.get(name, 0.0) == pytest.approx(seconds, abs=CLOSE * made.step_s), name
+            rounding_s = GRID_s * read.count(pacing, name)
+            assert totals.get(name, 0.0) == pytest.approx(seconds, abs=CLOSE * made.step_s + rounding_s), name
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -141,7 +149,7 @@ def test_every_pass_is_there_once_and_after_what_it_needs(name: str) -> None:
             end[key] = max(end.get(key, 0.0), row["end"] + late)
     stages = pipe.pp * pipe.vpp
     assert len(start) == 3 * stages * m
-    assert not line.gap.refused and line.gap.drawn_s <= line.gap.plan_s  # else idle time would be drawn shortened
+    assert not line.gap.refused and line.gap.drawn_s <= line.gap.plan_s * (1 + 1e-12)  # else idle time would be drawn shortened
     for stage, number in itertools.product(range(stages), range(m)):
         needs = [("B", "F", stage), ("W", "B", stage)] + [("F", "F", stage - 1)] * (stage > 0)
         needs += [("B", "B", stage + 1)] * (stage + 1 < stages)
@@ -201,13 +209,14 @@ def test_the_gap_between_plan_and_replay_is_in_the_file() -> None:
     assert any("event replay" in note for note in line.notes)
 
 
-def test_uniform_stages_have_no_gap() -> None:
-    sets = ("layout.schedule=gpipe", "layout.vpp=1", "layout.pp=2", "model.layers=8", "layout.tp=1")
-    one = plan(load.load(EXAMPLES / LLAMA, (*sets, "layout.dp=128", "cluster.accelerators=256")))
+def test_gpipe_has_no_gap_and_says_what_does_not_fit() -> None:
+    sets = ("layout.schedule=gpipe", "layout.vpp=1", "layout.pp=2", "model.layers=8")
+    one = plan(load.load(EXAMPLES / LLAMA, (*sets, "cluster.accelerators=2048")))
     line = timeline(one)
-    # head and embedding are uneven even so; of gpipe the closed form has every path
-    assert line.gap.s == pytest.approx(0.0, abs=1e-9 * one.step_s)
-    assert line.notes == ()
+    assert line.gap.s == pytest.approx(0.0, abs=1e-9 * one.step_s)  # of gpipe the closed form has every path
+    # the first rank has less work than the last, and is the last to be done all the same
+    (note,) = line.notes
+    assert "spare time" in note and line.spare_s > 0.0
 
 
 def test_same_input_same_bytes_and_ranks_alone_are_the_same_tracks() -> None:
@@ -268,13 +277,14 @@ def test_a_plan_with_overrides_has_no_timeline() -> None:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> dict[str, Any]:
-    """Small models with uneven stages, off-load, experts and all schedules; some of them infeasible."""
+    """Small models with uneven stages, off-load and all schedules; some of them infeasible."""
     schedule = draw(st.sampled_from(("1f1b", "gpipe", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe", "dualpipe-v")))
     pp, dp = draw(st.sampled_from((2, 4))), draw(st.sampled_from((1, 4)))
     vpp = 2 if schedule in ("interleaved", "zb-v", "dualpipe-v") else 1
     count = draw(st.sampled_from((2, 8, 12)))
     layout: dict[str, Any] = {"tp": 2, "pp": pp, "vpp": vpp, "dp": dp, "schedule": schedule, "micro_batch": 1}
     layout["sharding"] = draw(st.sampled_from(("none", "zero1", "zero2", "zero3"))) if dp > 1 else "none"
+    layout["offload"] = {"activations": draw(st.sampled_from((0.0, 1.0)))}
     layout["recompute"] = draw(st.sampled_from(("none", "full", "selective")))
     return {
         "version": 1,
@@ -289,10 +299,7 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(layouts())
 def test_any_layout_has_a_trace_whose_totals_are_the_plans(spec: dict[str, Any]) -> None:
-    try:
-        one = plan(spec)
-    except CodesignError:  # a combination that the spec refuses
-        return
+    one = plan(spec)
     for most in (200_000, 2_000):
         line = timeline(one, most)
         held(Reader(trace(line)), one)
