@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from codesign.laws import pipeline as pipelines
 from codesign.planner import Plan
+from codesign.quantities.step import LOOK_UP_SHARE
 from codesign.spec.stages import Chunk
 
 COMPUTE = "compute"
@@ -22,8 +23,6 @@ GRADIENTS, PARAMETERS = "gradients", "parameters"
 PIPELINE, DATA = "pipeline", "data parallel"
 OFFLOAD = "off-load"
 _DIMENSIONS = (("tensor parallel", "tp"), ("context parallel", "cp"), ("expert parallel", "ep"))
-# the embedding's look-up and its gradient, as `rank_compute_forward_s` and `rank_compute_backward_s` share them
-_LOOK_UP = 0.4
 
 
 class Part(NamedTuple):
@@ -115,8 +114,8 @@ def _layers(values: Values, chunk: Chunk, name: str) -> float:
 
 
 def _forward(values: Values, chunk: Chunk) -> list[Part]:
-    ends = _LOOK_UP * chunk.embedding * values.one("embedding_s") + chunk.head * values.one("head_forward_s")
-    ends += chunk.mtp * values.one("mtp_module_forward_s") if chunk.mtp else 0.0
+    ends = LOOK_UP_SHARE * chunk.embedding * values.one("embedding_s") + chunk.head * values.one("head_forward_s")
+    ends += chunk.mtp * values.one("mtp_module_forward_s")
     host = _layers(values, chunk, "layer_forward_s") - _layers(values, chunk, "layer_device_forward_s")
     return [
         Part(COMPUTE, "gemm_total_s", "matrix products", _layers(values, chunk, "layer_gemm_forward_s")),
@@ -130,8 +129,8 @@ def _forward(values: Values, chunk: Chunk) -> list[Part]:
 
 def _input_gradient(values: Values, chunk: Chunk) -> list[Part]:
     weight = {part.category: part.s for part in _weight_gradient(values, chunk)}
-    ends = (1.0 - _LOOK_UP) * chunk.embedding * values.one("embedding_s") + chunk.head * values.one("head_backward_s")
-    ends += chunk.mtp * values.one("mtp_module_backward_s") if chunk.mtp else 0.0
+    ends = (1.0 - LOOK_UP_SHARE) * chunk.embedding * values.one("embedding_s") + chunk.head * values.one("head_backward_s")
+    ends += chunk.mtp * values.one("mtp_module_backward_s")
     gemm = _layers(values, chunk, "layer_gemm_backward_s") - weight["gemm_total_s"]
     host = _layers(values, chunk, "layer_backward_s") - _layers(values, chunk, "layer_device_backward_s")
     return [
@@ -169,21 +168,15 @@ def _exposed(values: Values, chunk: Chunk, way: str) -> list[Part]:
 
 def _hidden(values: Values, chunk: Chunk, way: str) -> list[Part]:
     """Communication of the layers that runs beside their compute: all of it less what is exposed."""
-    all_s = {short: _layers(values, chunk, f"{short}_layer_s") for short in ("tp", "ep")}
-    ring = 0.0
-    if values.structure["cp_style"] != "none":
-        layers = sum(chunk.counts.values())
-        arrays = 1.0 if way == "forward" else 2.0
-        ring = layers * arrays * (values.plan.value("cp") - 1.0) * values.one("cp_hop_s")
-    if values.structure["cp_style"] == "all-to-all":
-        ring = 0.0
-    all_s["cp"] = ring
+    moved_s = {short: _layers(values, chunk, f"{short}_layer_s") for short in ("tp", "ep")}
+    moved_s["cp"] = 0.0
+    if values.structure["cp_style"] == "ring":  # keys and values; backward also their gradients
+        hops = (1.0 if way == "forward" else 2.0) * (values.plan.value("cp") - 1.0)
+        moved_s["cp"] = chunk.layers * hops * values.one("cp_hop_s")
+    exposed = _exposed(values, chunk, way)
     return [
-        Part(
-            lane + HIDDEN, f"{short}_hidden", lane,
-            max(all_s[short] - _layers(values, chunk, f"{short}_{way}_exposed_s"), 0.0),
-        )
-        for lane, short in _DIMENSIONS
+        Part(lane + HIDDEN, f"{short}_hidden", lane, max(moved_s[short] - part.s, 0.0))
+        for (lane, short), part in zip(_DIMENSIONS, exposed, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import re
@@ -102,9 +103,19 @@ def held(read: Reader, made: Plan) -> None:
         lanes = defaultdict(list)
         for row in group:
             lanes[row["pid"], row["tid"]].append((row["ts"], row["end"]))
-        for spans in lanes.values():
-            spans.sort()
-            assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+        for row in lanes.values():
+            row.sort()
+            assert all(a[1] <= b[0] for a, b in itertools.pairwise(row))
+    spans = defaultdict(list)
+    for row in read.passes:
+        spans[row["pid"]].append((row["ts"], row["end"]))
+    for ordered in spans.values():
+        ordered.sort()
+    for row in read.own:  # what is computed lies inside a pass, as a viewer nests it
+        if row["lane"] == "compute":
+            ordered = spans[row["pid"]]
+            first, last = ordered[bisect.bisect_right(ordered, (row["ts"], float("inf"))) - 1]
+            assert first <= row["ts"] and row["end"] <= last
     pacing = int(made.value("slowest_rank"))
     if pacing in read.ranks():
         totals = read.totals(pacing)
@@ -157,6 +168,20 @@ def test_every_pass_is_there_once_and_after_what_it_needs(name: str) -> None:
             begins = start[kind, stage, number] if kind != "W" else end[kind, stage, number]
             ready = end[other, at, number]
             assert begins >= ready - 1e-2, (kind, stage, number, other, at)
+
+
+@pytest.mark.parametrize("name", ["interleaved", "dualpipe", "interleaved of two sites", "zb-v"])
+def test_forward_and_backward_are_those_of_each_rank(name: str) -> None:
+    one = made(name)
+    read = Reader(trace(timeline(one)))
+    for rank in read.ranks():
+        ways = {"forward": "rank_forward_s", "backward": "rank_backward_s"}
+        for way, quantity in ways.items():
+            seconds = sum(
+                r["dur"] for r in read.passes if r["pid"] == rank and (r["cat"] == "forward") == (way == "forward")
+            )
+            want = one.values[quantity, None].ravel()[rank] * one.value("micro_batches")
+            assert seconds / 1e6 == pytest.approx(want, rel=1e-7)
 
 
 @pytest.mark.parametrize("name", RUNS)
