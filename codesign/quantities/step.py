@@ -153,9 +153,8 @@ def rank_compute_backward_s(
 ) -> Array:
     """Backward time of one micro-batch on each pipeline rank, off-load apart. Shape (pipeline ranks, ...)."""
     layers = add(stage_layers[k] * layer_backward_s[k] for k in layer_backward_s)
-    return (
-        layers + stage_embedding * (1.0 - LOOK_UP_SHARE) * embedding_s + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
-    )
+    embedding = stage_embedding * (1.0 - LOOK_UP_SHARE) * embedding_s
+    return layers + embedding + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
 
 
 @quantity("s", source="bytes over the host link")
