@@ -159,6 +159,8 @@ def _activations_B(values: Values, rank: int) -> float:
 def _on_axis(event: Event, offset_s: float, step_s: float) -> list[Event]:
     """The event on the axis that all ranks share; what passes the end of the step lies at the start of the next one."""
     start_s, end_s = event.start_s + offset_s, min(event.end_s, step_s) + offset_s
+    if end_s <= start_s:
+        return []  # what runs beside the passes would outlast the step: it is cut at its end
     if start_s >= step_s:
         return [event._replace(start_s=start_s - step_s, end_s=end_s - step_s)]
     if end_s <= step_s:
