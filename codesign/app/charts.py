@@ -9,7 +9,7 @@ from codesign.report import palette
 
 Chart = dict[str, Any]
 
-_LEGEND = {"orient": "bottom", "columns": 3, "title": None}
+_LEGEND = {"orient": "bottom", "columns": 2, "title": None, "labelLimit": 0}
 _ROW = 24  # pixels of a bar
 
 
@@ -33,7 +33,7 @@ def waterfall() -> Chart:
             "y": _labels("part"),
             "x": {"field": "start_s", "type": "quantitative", "title": "seconds"},
             "x2": {"field": "end_s"},
-            "color": {**_colour("kind", list(kinds), list(kinds.values())), "legend": {**_LEGEND, "columns": 2}},
+            "color": {**_colour("kind", list(kinds), list(kinds.values())), "legend": {**_LEGEND, "columns": 1}},
             "opacity": {"condition": {"test": "datum.kind == 'communication, hidden'", "value": 0.55}, "value": 1},
             "tooltip": [{"field": "part"}, {"field": "s", "format": ".4f", "title": "seconds"}, {"field": "share"},
                         {"field": "what"}],

@@ -14,6 +14,7 @@ from codesign.report import explained, view
 from codesign.report.figures import Figure
 
 COLOURS = {"more": "normal", "less": "inverse", "same": "off"}
+CARD = 172  # pixels: two beside each other on a telephone, four on a small screen
 ARROWS = {"more": "auto", "less": "auto", "same": "off"}
 
 
@@ -28,11 +29,11 @@ def show_figures(now: Current, figures: Sequence[Figure]) -> None:
     """The numbers that come first, as cards that wrap; each opens its explanation."""
     with st.container(horizontal=True, gap="small"):
         for figure in figures:
-            with st.container(border=True, width=236, gap="small", key=f"figure-{figure.quantity}"):
+            with st.container(border=True, width=CARD, gap="xsmall", key=f"figure-{figure.quantity}"):
                 st.metric(figure.label, figure.value, figure.delta, COLOURS[figure.better],
                           delta_arrow=ARROWS[figure.better])
                 st.caption(figure.interval)
-                with st.popover("Why?", help=f"Equation, inputs and source of {figure.quantity}"):
+                with st.popover("Why?", type="tertiary", help=f"Equation, inputs and source of {figure.quantity}"):
                     show_explanation(now, figure.quantity, 1)
 
 
@@ -49,5 +50,6 @@ def show_chart(rows: Sequence[dict[str, Any]], chart: Chart, alt: str) -> None:
     st.vega_lite_chart(list(rows), chart, width="stretch", alt=alt)
 
 
-def show_table(rows: Sequence[dict[str, Any]], key: str) -> None:
-    st.dataframe(list(rows), hide_index=True, width="stretch", key=key)
+def show_table(rows: Sequence[dict[str, Any]], key: str, order: Sequence[str] | None = None) -> None:
+    """Rows of texts; `order` puts some columns first."""
+    st.dataframe(list(rows), hide_index=True, width="stretch", key=key, column_order=order)

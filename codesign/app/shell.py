@@ -10,8 +10,7 @@ from codesign.app.pages import PAGES
 
 def main() -> None:
     """One run of the script."""
-    st.set_page_config(page_title="codesign", page_icon=":material/straighten:", layout="wide",
-                       initial_sidebar_state="auto")
+    st.set_page_config(page_title="codesign", layout="wide")  # an icon of Streamlit's would be fetched from elsewhere
     st.set_option("client.showErrorDetails", "none")  # a fault of ours goes to the log, not to the page
     session.start()
     pages = [

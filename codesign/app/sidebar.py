@@ -14,6 +14,7 @@ from codesign.errors import CodesignError
 from codesign.report import view
 from codesign.spec.load import Document
 
+HALF = 112  # pixels of a short field: two of them beside each other
 OPEN = ("Layout", "Training")
 OWN = "(your own spec)"
 RUN = "{failures: {rates: pooled}, checkpoint: {storage_Bps: 200 GB/s}, loss: {law: besiroglu}}"
@@ -64,8 +65,10 @@ def _fields(now: Current) -> None:
         return
     for group, members in fields.shown(found).items():
         with st.expander(group, expanded=group in OPEN):
-            for one in members:
-                _field(one, found, now)
+            with st.container(horizontal=True, gap="small"):
+                for one in members:
+                    with st.container(width=HALF if one.kind in ("count", "number", "flag") else "stretch"):
+                        _field(one, found, now)
     if not fields.value_written(found, "run"):
         st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=((("run", RUN),),), width="stretch",
                   help="Adds failures, checkpoints and loss with common values; they can be changed then.")

@@ -15,19 +15,20 @@ from codesign.run import RunPlan
 from codesign.search import compare, site_tables
 
 _MOST_WAYS = 60  # rows of traffic from site to site
-_A_AND_B = (("A IS", "THE BASELINE IS"), ("B IS", "THIS PLAN IS"), ("that A", "that the baseline"), ("that B", "that this plan"),
-            ("ONLY A FITS", "ONLY THE BASELINE FITS"), ("ONLY B FITS", "ONLY THIS PLAN FITS"))
+_NAMES = ("the baseline", "this plan")
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Moved:
-    """`answer`: sentences; `changes`: fields that differ; `effects`: what each did to the step; `parts`: seconds by part."""
+    """`answer`: sentences; `changes`: fields that differ; `effects`: what each did to the step; `causes`: why a part moved;
+    `parts`: seconds by part, for a chart."""
 
     answer: Sequence[str]
     changes: Sequence[Row]
-    effects: Sequence[Row]
+    effects: Sequence[str]
+    causes: Sequence[str]
     parts: Sequence[Row]
     summary: str
 
@@ -60,16 +61,11 @@ def moved(before: Plan, now: Plan) -> Moved:
     ]
     said = ", ".join(f"{row['part']} {row['difference_s']:+.4g} s" for row in parts)
     return Moved(
-        [_named(line) for line in words.answer(c)], view.changes(now, before),
-        [{"field": fields, "effect on the step": told} for fields, told in words.effect_lines(c)], parts,
+        words.answer(c, _NAMES), view.changes(now, before),
+        [f"{fields}: {told}" for fields, told in words.effect_lines(c)],
+        [f"{part}: {'; '.join(below)}" for part, below in words.cause_lines(c)], parts,
         said or "no part of the step moves",
     )
-
-
-def _named(line: str) -> str:
-    for letter, name in _A_AND_B:
-        line = line.replace(letter, name)
-    return line
 
 
 def site_table(run: RunPlan) -> list[Row]:

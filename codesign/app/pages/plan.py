@@ -67,9 +67,11 @@ def _baseline(now: Current, plan: Plan) -> None:
     left, right = st.columns(2)
     with left:
         show_table(found.changes, "changes")
-        show_table(found.effects, "effects")
+        st.markdown(view.bullets(found.effects))
     with right:
         show_chart(found.parts, charts.moves(), f"Change of each part of the step. {found.summary}")
+    with st.expander("Why each part moved"):
+        st.markdown(view.bullets(found.causes))
 
 
 # ---------------------------------------------------------------------------------------------------- the details
@@ -78,7 +80,8 @@ def _baseline(now: Current, plan: Plan) -> None:
 def _time(now: Current, plan: Plan) -> None:
     show_chart(waterfall.rows(plan), charts.waterfall(), f"Waterfall of the step. {waterfall.summary(plan)}")
     st.caption(waterfall.summary(plan))
-    show_table(view.time_table(plan, now.baseline.plan if now.baseline else None), "time")
+    show_table(view.time_table(plan, now.baseline.plan if now.baseline else None), "time",
+               ["part", "s", "ms", "share", "change", "what"])
 
 
 def _memory(now: Current, plan: Plan) -> None:
