@@ -628,6 +628,6 @@ def ranked_rightly(table: Mapping[str, Any], cell: str, gap: Array) -> Array:
 
 
 __all__ = [
-    "Confidence", "Interval", "Plan", "error_cells", "evaluate", "interval", "leaf_values", "plan", "program_for", "ranking_confidence",
-    "stage_leaves",
+    "Confidence", "Interval", "Plan", "error_cells", "evaluate", "interval", "leaf_values", "plan", "program_for",
+    "ranking_confidence", "stage_leaves",
 ]

@@ -15,13 +15,20 @@ from codesign.spec.load import Document, Loaded
 
 
 @dataclass(frozen=True)
+class Solved:
+    """The plan of a spec, and its run where the spec asks for one."""
+
+    plan: Plan
+    run: RunPlan | None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What one spec gives. Where there is a fault, what came before it is there all the same."""
+    """What one spec gives. Where there is a fault, what came before it is there all the same: a plan whose run is refused."""
 
     document: Document | None = None
     loaded: Loaded | None = None
-    plan: Plan | None = None
-    run: RunPlan | None = None
+    solved: Solved | None = None
     fault: Fault | None = None
 
 
@@ -29,11 +36,11 @@ def answer(text: str, changes: Sequence[tuple[str, str]] = ()) -> Answer:
     """The answer to a spec with some fields changed. What is wrong in the spec is a fault, never an exception."""
     found: Document | None = None
     loaded: Loaded | None = None
-    plan: Plan | None = None
+    solved: Solved | None = None
     try:
         found = specs.document(text, changes)
         loaded = specs.checked(found)
-        plan = make_plan(loaded)
-        return Answer(found, loaded, plan, run_of(loaded, plan))
+        solved = Solved(make_plan(loaded), None)
+        return Answer(found, loaded, Solved(solved.plan, run_of(loaded, solved.plan)))
     except errors.CodesignError as error:
-        return Answer(found, loaded, plan, None, specs.fault_of(error))
+        return Answer(found, loaded, solved, specs.fault_of(error))

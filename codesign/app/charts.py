@@ -52,11 +52,16 @@ def memory(capacity_GiB: float) -> Chart:
             "tooltip": [{"field": name} for name in ("rank", "term", "GiB", "how known")],
         },
     }
+    once: Chart = {"data": {"values": [{}]}}
     line = {
-        "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        **once, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
         "encoding": {"y": {"datum": capacity_GiB}},
     }
-    return {"height": 320, "layer": [bars, line]}
+    named = {
+        **once, "mark": {"type": "text", "align": "left", "dy": -8, "color": palette.LIMIT, "fontWeight": "bold"},
+        "encoding": {"y": {"datum": capacity_GiB}, "x": {"value": 4}, "text": {"value": "capacity"}},
+    }
+    return {"height": 480, "layer": [bars, line, named]}
 
 
 def traffic() -> Chart:

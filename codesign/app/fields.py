@@ -12,17 +12,18 @@ from codesign.spec import failure_rates, load, presets, profiles, schema, stacks
 from codesign.spec.load import Document
 
 AUTOMATIC = "automatic"  # how a null is shown: derived from the rest
+_TOKENS = ((1e12, "T tokens"), (1e9, "B tokens"), (1e6, "M tokens"))
 _OVERRIDE = "cluster.override."
 
 # group -> field -> (label, help)
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Layout": {
-        "layout.tp": ("Tensor parallel", "Ranks that share every matrix product of a layer."),
-        "layout.pp": ("Pipeline parallel", "Pipeline ranks: each holds some of the layers."),
-        "layout.vpp": ("Virtual pipeline", "Model chunks a pipeline rank holds; above 1 is interleaving."),
-        "layout.cp": ("Context parallel", "Ranks that share one sequence."),
-        "layout.ep": ("Expert parallel", "Ranks that share the experts; reuses the ranks of data parallel."),
-        "layout.dp": ("Data parallel", "Left empty: accelerators / (tp x pp x cp)."),
+        "layout.tp": ("Tensor (tp)", "Ranks that share every matrix product of a layer."),
+        "layout.pp": ("Pipeline (pp)", "Pipeline ranks: each holds some of the layers."),
+        "layout.vpp": ("Virtual (vpp)", "Model chunks a pipeline rank holds; above 1 is interleaving."),
+        "layout.cp": ("Context (cp)", "Ranks that share one sequence."),
+        "layout.ep": ("Experts (ep)", "Ranks that share the experts; reuses the ranks of data parallel."),
+        "layout.dp": ("Data (dp)", "Left empty: accelerators / (tp x pp x cp)."),
         "layout.micro_batch": ("Micro-batch", "Sequences that pass through the pipeline together."),
         "layout.schedule": ("Schedule", "Order of forward and backward passes in the pipeline."),
         "layout.sharding": ("Sharding", "What data-parallel ranks share of the training state; zero3 is FSDP."),
@@ -202,9 +203,18 @@ def text(value_: Any) -> str:
     return f"{value_:.12g}" if isinstance(value_, float) else str(value_)
 
 
+def shown_text(path: str, value_: Any) -> str:
+    """A value as a text field shows it: numbers of tokens in words that are read back to the same number."""
+    if load.QUANTITIES.get(path) == "tokens" and isinstance(value_, int | float):
+        factor, name = next(((f, n) for f, n in _TOKENS if value_ >= f), (1.0, "tokens"))
+        return f"{value_ / factor:.12g} {name}"
+    return text(value_)
+
+
 def edited(state: State, base: Document, path: str, new: Any) -> State:
     """The state after a widget changed: back at the base's value the change is gone, and what follows is derived anew."""
-    back = text(value(base, path)) == text(new)
+    old = value(base, path)
+    back = text(new) in (text(old), shown_text(path, old))
     changed = state.change(path, None if back else text(new))
     frees = _FREES.get(path, ())
     leaders = [one for one, freed in _FREES.items() if frees and freed == frees]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
+from codesign.app.answers import Solved
 from codesign.app.charts import Chart
 from codesign.app.session import Current
 from codesign.app.specs import Fault
 from codesign.report import explained, view
 from codesign.report.figures import Figure
 
-COLOURS = {"more": "normal", "less": "inverse", "same": "off"}
-CARD = 172  # pixels: two beside each other on a telephone, four on a small screen
-ARROWS = {"more": "auto", "less": "auto", "same": "off"}
+# whether more of a figure is better -> how its change is coloured, and whether an arrow shows its direction
+COLOURS: dict[str, Literal["normal", "inverse", "off"]] = {"more": "normal", "less": "inverse", "same": "off"}
+ARROWS: dict[str, Literal["auto", "off"]] = {"more": "auto", "less": "auto", "same": "off"}
+CARD = 170  # pixels: two beside each other on a telephone, four on a small screen
 
 
 def show_fault(fault: Fault) -> None:
@@ -25,7 +27,14 @@ def show_fault(fault: Fault) -> None:
         st.code(fault.caret, language=None)
 
 
-def show_figures(now: Current, figures: Sequence[Figure]) -> None:
+def solved_or_fault(now: Current) -> Solved | None:
+    """The plan to draw, after saying what is wrong: nothing to draw where there is none."""
+    if now.answer.fault is not None:
+        show_fault(now.answer.fault)
+    return now.answer.solved
+
+
+def show_figures(solved: Solved, figures: Sequence[Figure]) -> None:
     """The numbers that come first, as cards that wrap; each opens its explanation."""
     with st.container(horizontal=True, gap="small"):
         for figure in figures:
@@ -34,12 +43,12 @@ def show_figures(now: Current, figures: Sequence[Figure]) -> None:
                           delta_arrow=ARROWS[figure.better])
                 st.caption(figure.interval)
                 with st.popover("Why?", type="tertiary", help=f"Equation, inputs and source of {figure.quantity}"):
-                    show_explanation(now, figure.quantity, 1)
+                    show_explanation(solved, figure.quantity, 1)
 
 
-def show_explanation(now: Current, name: str, depth: int) -> None:
+def show_explanation(solved: Solved, name: str, depth: int) -> None:
     """What a number is, the equation, its inputs with their values, and where they are from."""
-    found = explained.explain(now.answer.plan, now.answer.run, name, depth)
+    found = explained.explain(solved.plan, solved.run, name, depth)
     st.markdown(found.tree)
     if found.equation:
         st.code(found.equation, language="python", wrap_lines=True)

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from codesign.app import answers, fields, specs, state, uploads
-from codesign.app.answers import Answer
+from codesign.app.answers import Answer, Solved
 from codesign.app.specs import Fault
 from codesign.app.state import State
 from codesign.errors import CodesignError
@@ -21,12 +21,12 @@ Changes = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Current:
-    """What a page draws: what is asked and its answer; the baseline, where one is pinned and has a plan."""
+    """What a page draws: what is asked and its answer; what is pinned, and its plan where it has one."""
 
     state: State
     answer: Answer
     pinned: State | None
-    baseline: Answer | None
+    baseline: Solved | None
 
 
 @st.cache_resource(max_entries=128, show_spinner=False)
@@ -55,8 +55,8 @@ def current() -> Current:
     """What is asked now, and its answer."""
     asked: State = st.session_state.state
     pinned: State | None = st.session_state.pinned
-    before = answered(pinned.base, pinned.changes) if pinned else None
-    return Current(asked, answered(asked.base, asked.changes), pinned, before if before and before.plan else None)
+    before = answered(pinned.base, pinned.changes).solved if pinned else None
+    return Current(asked, answered(asked.base, asked.changes), pinned, before)
 
 
 def write_link() -> None:

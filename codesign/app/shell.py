@@ -10,11 +10,11 @@ from codesign.app.pages import PAGES
 
 def main() -> None:
     """One run of the script."""
-    st.set_page_config(page_title="codesign", layout="wide")  # an icon of Streamlit's would be fetched from elsewhere
+    st.set_page_config(page_title="codesign", layout="wide")
     st.set_option("client.showErrorDetails", "none")  # a fault of ours goes to the log, not to the page
     session.start()
     pages = [
-        st.Page(page.draw, title=page.title, icon=page.icon, url_path=page.path, default=page is PAGES[0])
+        st.Page(page.draw, title=page.title, url_path=page.path, default=page is PAGES[0])
         for page in PAGES
     ]
     chosen = st.navigation(pages, position="top")

@@ -14,8 +14,9 @@ from codesign.errors import CodesignError
 from codesign.report import view
 from codesign.spec.load import Document
 
-HALF = 112  # pixels of a short field: two of them beside each other
+HALF = 94  # pixels of a short field: two of them beside each other
 OPEN = ("Layout", "Training")
+YES, NO = "yes", "no"
 OWN = "(your own spec)"
 RUN = "{failures: {rates: pooled}, checkpoint: {storage_Bps: 200 GB/s}, loss: {law: besiroglu}}"
 
@@ -64,14 +65,18 @@ def _fields(now: Current) -> None:
         st.caption("The fields are shown where the text can be read: see YAML.")
         return
     for group, members in fields.shown(found).items():
-        with st.expander(group, expanded=group in OPEN):
-            with st.container(horizontal=True, gap="small"):
-                for one in members:
-                    with st.container(width=HALF if one.kind in ("count", "number", "flag") else "stretch"):
-                        _field(one, found, now)
+        with st.expander(group, expanded=group in OPEN), st.container(horizontal=True, gap="small"):
+            for one in members:
+                with st.container(width=HALF if _is_short(one) else "stretch"):
+                    _field(one, found, now)
     if not fields.value_written(found, "run"):
         st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=((("run", RUN),),), width="stretch",
                   help="Adds failures, checkpoints and loss with common values; they can be changed then.")
+
+
+def _is_short(one: Field) -> bool:
+    """The degrees of the layout: small numbers under short names."""
+    return one.path.startswith("layout.") and one.kind in ("count", "number")
 
 
 def _field(one: Field, found: Document, now: Current) -> None:
@@ -81,18 +86,15 @@ def _field(one: Field, found: Document, now: Current) -> None:
         _as_text(one, value)
         return
     given: dict[str, Any] = {"key": key, "help": one.help, "on_change": _changed, "args": (one.path, key)}
-    if one.kind == "choice":
-        options = [*([None] if one.optional else []), *one.options]
-        st.session_state[key] = value
-        st.selectbox(one.label, options, format_func=_or_automatic, **given)
-    elif one.kind == "flag":
-        st.session_state[key] = value
-        st.selectbox(one.label, [*([None] if one.optional else []), True, False], format_func=_yes_or_no, **given)
+    if one.kind in ("choice", "flag"):
+        options = one.options if one.kind == "choice" else (YES, NO)
+        st.session_state[key] = AUTOMATIC if value is None else _as_option(value)
+        st.selectbox(one.label, [*([AUTOMATIC] if one.optional else []), *options], **given)
     elif one.kind == "count":
         st.session_state[key] = value
         st.number_input(one.label, _whole(one.low), _whole(one.high), None, 1, placeholder=_derived(one, now), **given)
     else:
-        st.session_state[key] = "" if value is None else fields.text(value)
+        st.session_state[key] = "" if value is None else fields.shown_text(one.path, value)
         st.text_input(one.label, placeholder=_derived(one, now), **given)
 
 
@@ -100,29 +102,25 @@ def _as_text(one: Field, value: Any) -> None:
     """A value that the widget cannot show: text where it is one value, a word about it where it is a section."""
     key = f"text:{one.path}"
     is_section = isinstance(value, dict | list)
-    st.session_state[key] = "set in the YAML" if is_section else "" if value is None else fields.text(value)
+    st.session_state[key] = "set in the YAML" if is_section else "" if value is None else fields.shown_text(one.path, value)
     st.text_input(one.label, key=key, help=one.help, disabled=is_section, on_change=_changed, args=(one.path, key))
 
 
 def _changed(path: str, key: str) -> None:
     value = st.session_state[key]
-    session.change(path, None if value == "" else value)
+    session.change(path, {"": None, AUTOMATIC: None, YES: True, NO: False}.get(value, value))
+
+
+def _as_option(value: Any) -> str:
+    return YES if value is True else NO if value is False else value
 
 
 def _derived(one: Field, now: Current) -> str:
     """What a field that is left open is in this plan."""
-    if now.answer.plan is None or not one.path.startswith("layout."):
+    if now.answer.solved is None or not one.path.startswith("layout."):
         return AUTOMATIC
-    value = getattr(now.answer.plan.problem.spec.layout, one.path.removeprefix("layout."), None)
-    return AUTOMATIC if value is None else f"{AUTOMATIC}: {value}"
-
-
-def _or_automatic(value: str | None) -> str:
-    return AUTOMATIC if value is None else value
-
-
-def _yes_or_no(value: bool | None) -> str:
-    return AUTOMATIC if value is None else "yes" if value else "no"
+    value = getattr(now.answer.solved.plan.problem.spec.layout, one.path.removeprefix("layout."), None)
+    return AUTOMATIC if value is None else str(value)
 
 
 def _whole(bound: float | None) -> int | None:
@@ -154,8 +152,8 @@ def _files(now: Current) -> None:
                      on_change=_uploaded, max_upload_size=uploads.MAX_UPLOAD_MB)
     st.download_button("Download the spec (YAML)", _written(now), "spec.yaml", "text/yaml", on_click="ignore",
                        width="stretch", key="download-spec")
-    if now.answer.plan is not None:
-        st.download_button("Download it resolved", view.resolved_yaml(now.answer.plan), "resolved.yaml", "text/yaml",
+    if now.answer.solved is not None:
+        st.download_button("Download it resolved", view.resolved_yaml(now.answer.solved.plan), "resolved.yaml", "text/yaml",
                            on_click="ignore", width="stretch", key="download-resolved",
                            help="With every preset, default and derived field filled in.")
 

@@ -15,8 +15,7 @@ from typing import Annotated
 import typer
 
 from codesign import __version__
-from codesign.cli import app as what_if
-from codesign.cli import catalog, compare, evidence, explain, files, hardware, plan, search, shapes
+from codesign.cli import catalog, compare, evidence, explain, files, hardware, plan, search, shapes, what_if
 from codesign.cli.options import STYLE, epilog
 from codesign.cli.output import emit, say, show_traceback
 from codesign.errors import CodesignError

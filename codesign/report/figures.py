@@ -49,6 +49,16 @@ def figures(plan: Plan, run: RunPlan | None = None, before: tuple[Plan, RunPlan 
     return [_figure(kind, plan, run, before) for kind in _KINDS if not kind.of_run or _has(run, kind.quantity)]
 
 
+def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
+    """The answer in a line, and a line for each constraint that does not hold; of the run's only what the step's do not say."""
+    own = plan.violations
+    more = [text for text in (run.violations if run else ()) if not any(text.endswith(one) for one in own)]
+    if not more:
+        return [view.verdict(plan), *own]
+    count = len(own) + len(more)
+    return [f"Not feasible: {count} constraint{'s' if count > 1 else ''} broken.", *own, *more]
+
+
 def _has(run: RunPlan | None, name: str) -> bool:
     return run is not None and (name in run.inputs.targets or (name, None) in run.values)
 
@@ -59,9 +69,16 @@ def _figure(kind: _Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, Ru
     delta, better = None, "same"
     if before is not None and (not kind.of_run or _has(before[1], kind.quantity)):
         then = kind.value(*before)
-        delta = "no change" if now == then else view.change(now, then, kind.difference or kind.text)
+        delta = "no change" if now == then else _change(kind, now, then)
         better = "same" if now == then else kind.better
     return Figure(kind.label, kind.text(now), between, delta, better, kind.quantity, kind.of_run)
+
+
+def _change(kind: _Kind, now: float, then: float) -> str:
+    """With its share of what it was; of a ratio the points alone."""
+    if kind.difference is None:
+        return view.change(now, then, kind.text)
+    return f"{'-' if now < then else '+'}{kind.difference(abs(now - then))}"
 
 
 def _needs(run: RunPlan | None) -> RunPlan:
@@ -146,7 +163,8 @@ _KINDS = (
           lambda v: f"{100.0 * v:.1f} points"),
     _Kind("Tokens a day", "more", "job_tokens_per_s", lambda p, r: p.value("job_tokens_per_s") * DAY_S, _day_rate_span,
           _tokens),
-    _Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes),
+    _Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes,
+          _signed_bytes),
     _Kind("Days", "less", "phase_end_wall_s", _days, _days_span, lambda v: f"{v:,.1f}", None, True),
     _Kind("Final loss", "less", "final_loss", lambda p, r: _needs(r).value("final_loss"), _loss_span, lambda v: f"{v:.4f}",
           None, True),

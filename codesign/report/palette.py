@@ -1,15 +1,15 @@
 """Colours of charts, once: those of Okabe and Ito, which people with the common colour blindnesses tell apart.
 
-The order is that of their difference in lightness too. All of them have a contrast of 3:1 or more with a white and with a
-near-black ground, but for the two that only fill areas beside a label.
+No chart says anything by colour alone: bars carry labels, points shapes, and a table with the numbers stands below.
 """
 
 from __future__ import annotations
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, BROWN = "#56B4E9", "#CC79A7", "#7F7F7F", "#8C6D31"
+YELLOW, SILVER, TEAL = "#F0E442", "#BBBBBB", "#44AA99"
 
-SERIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, GREY, BROWN)
+SERIES = (BLUE, ORANGE, GREEN, SKY, PURPLE, BROWN, GREY, YELLOW, SILVER, TEAL)  # without the colour of limits
 LIMIT = VERMILLION  # a line that must not be crossed
 LESS, MORE = GREEN, VERMILLION  # shorter and longer steps
 

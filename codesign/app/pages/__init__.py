@@ -10,15 +10,14 @@ from codesign.app.pages import evidence, plan
 
 @dataclass(frozen=True)
 class Page:
-    """`path` is its address; `draw` draws it from `session.current()`."""
+    """`path` is its address; `draw` draws it from `session.current()`. No icon: the browser would fetch it from elsewhere."""
 
     title: str
     path: str
-    icon: str
     draw: Callable[[], None]
 
 
 PAGES = (
-    Page("Plan", "plan", ":material/timer:", plan.draw),
-    Page("Evidence", "evidence", ":material/science:", evidence.draw),
+    Page("Plan", "plan", plan.draw),
+    Page("Evidence", "evidence", evidence.draw),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from codesign.app import charts, session
-from codesign.app.parts import show_chart, show_explanation, show_fault, show_figures, show_table
+from codesign.app.answers import Solved
+from codesign.app.parts import show_chart, show_explanation, show_figures, show_table, solved_or_fault
 from codesign.app.session import Current
 from codesign.evidence import nearest
 from codesign.planner import Plan
@@ -15,37 +16,36 @@ from codesign.report import explained, figures, markdown, moved, view, waterfall
 def draw() -> None:
     """The answer first, then what stands behind it."""
     now = session.current()
-    if now.answer.fault is not None:
-        show_fault(now.answer.fault)
-    plan = now.answer.plan
-    if plan is None:
+    solved = solved_or_fault(now)
+    if solved is None:
         return
-    _answer(now, plan)
-    _baseline(now, plan)
+    _answer(solved, now.baseline)
+    _baseline(now, solved)
     tabs = st.tabs(list(DETAILS))
     for tab, detail in zip(tabs, DETAILS.values(), strict=True):
         with tab:
-            detail(now, plan)
-    _downloads(plan)
+            detail(solved, now.baseline)
+    _downloads(solved.plan)
 
 
 # ---------------------------------------------------------------------------------------------------- the answer
 
 
-def _answer(now: Current, plan: Plan) -> None:
+def _answer(solved: Solved, baseline: Solved | None) -> None:
+    plan = solved.plan
     st.markdown(f"#### {view.plain(view.title(plan))}\n{view.plain(view.question(plan))}")
-    broken = [*plan.violations, *(now.answer.run.violations if now.answer.run else ())]
+    first, *broken = figures.verdict(plan, solved.run)
     if broken:
-        st.warning(view.bullets([view.verdict(plan), *dict.fromkeys(broken)]), icon=":material/block:")
+        st.warning(view.bullets([first, *broken]), icon=":material/block:")
     else:
-        st.success(view.verdict(plan), icon=":material/check:")
-    before = (now.baseline.plan, now.baseline.run) if now.baseline else None
-    show_figures(now, figures.figures(plan, now.answer.run, before))
+        st.success(first, icon=":material/check:")
+    before = (baseline.plan, baseline.run) if baseline else None
+    show_figures(solved, figures.figures(plan, solved.run, before))
     with st.expander("What this rests on"):
         st.markdown(view.bullets(view.small_print(plan)))
 
 
-def _baseline(now: Current, plan: Plan) -> None:
+def _baseline(now: Current, solved: Solved) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Pin as baseline", key="pin", on_click=session.pin, icon=":material/keep:",
                   disabled=now.pinned == now.state)
@@ -54,11 +54,14 @@ def _baseline(now: Current, plan: Plan) -> None:
         st.button("Unpin", key="unpin", on_click=session.unpin, icon=":material/keep_off:", disabled=now.pinned is None)
     if now.pinned is None:
         st.caption("Pin this plan, change a field on the left, and see here what moved and why.")
-        return
-    if now.baseline is None:
+    elif now.baseline is None:
         st.caption("The pinned baseline has no plan: unpin it, or go back to it and mend it.")
-        return
-    found = moved.moved(now.baseline.plan, plan)
+    else:
+        _moved(now.baseline.plan, solved.plan)
+
+
+def _moved(before: Plan, plan: Plan) -> None:
+    found = moved.moved(before, plan)
     if not found.changes:
         st.caption("This plan is the baseline: change a field to see what moves.")
         return
@@ -77,46 +80,50 @@ def _baseline(now: Current, plan: Plan) -> None:
 # ---------------------------------------------------------------------------------------------------- the details
 
 
-def _time(now: Current, plan: Plan) -> None:
+def _time(solved: Solved, baseline: Solved | None) -> None:
+    plan = solved.plan
     show_chart(waterfall.rows(plan), charts.waterfall(), f"Waterfall of the step. {waterfall.summary(plan)}")
     st.caption(waterfall.summary(plan))
-    show_table(view.time_table(plan, now.baseline.plan if now.baseline else None), "time",
+    show_table(view.time_table(plan, baseline.plan if baseline else None), "time",
                ["part", "s", "ms", "share", "change", "what"])
 
 
-def _memory(now: Current, plan: Plan) -> None:
-    line = view.memory_line(plan)
+def _memory(solved: Solved, _: Solved | None) -> None:
+    plan, line = solved.plan, view.memory_line(solved.plan)
     st.markdown(view.plain(line))
     show_chart(view.memory_rows(plan), charts.memory(view.capacity_GiB(plan)), f"Memory by pipeline rank. {line}")
     show_table(view.memory_table(plan), "memory")
 
 
-def _traffic(now: Current, plan: Plan) -> None:
+def _traffic(solved: Solved, _: Solved | None) -> None:
+    plan = solved.plan
     show_chart(view.traffic_rows(plan), charts.traffic(), "Share of each network link that is used, by traffic class")
     show_table(view.traffic_table(plan), "traffic")
-    if now.answer.run is not None and (between := moved.site_table(now.answer.run)):
+    if solved.run is not None and (between := moved.site_table(solved.run)):
         st.markdown("##### From site to site")
         show_table(between, "sites")
 
 
-def _limits(now: Current, plan: Plan) -> None:
+def _limits(solved: Solved, _: Solved | None) -> None:
+    plan = solved.plan
     rows = view.elasticity_rows(plan, most=len(plan.elasticities))
     show_chart(rows, charts.tornado(), "Change of the step time for one per cent more of each input")
     show_table(view.elasticity_table(plan, most=len(plan.elasticities)), "limits")
 
 
-def _explain(now: Current, plan: Plan) -> None:
-    names = explained.names(plan, now.answer.run)
+def _explain(solved: Solved, _: Solved | None) -> None:
+    names = explained.names(solved.plan, solved.run)
     name = st.selectbox("Quantity", names, key="explain", bind="query-params")
     depth = st.segmented_control("Levels", [1, 2, 3], default=1, required=True, key="depth", bind="query-params")
-    show_explanation(now, name, depth)
+    show_explanation(solved, name, depth)
 
 
-def _measured(now: Current, plan: Plan) -> None:
+def _measured(solved: Solved, _: Solved | None) -> None:
     st.caption("The measured runs most like this one, and how wrong we are on each.")
-    show_table(view.nearest_table(nearest.nearest(plan)), "measured")
+    show_table(view.nearest_table(nearest.nearest(solved.plan)), "measured")
 
 
+# A tab a line; each draws the plan, and the baseline where it has a use for it.
 DETAILS = {
     "Time": _time, "Memory": _memory, "Traffic": _traffic, "What limits it": _limits, "Explain": _explain,
     "Measured runs": _measured,
