@@ -24,9 +24,10 @@ RUN = "{failures: {rates: pooled}, checkpoint: {storage_Bps: 200 GB/s}, loss: {l
 def draw(now: Current) -> None:
     """All of it; what is wrong with an upload or a link is said on top."""
     with st.sidebar:
-        _source(now)
-        if (fault := session.refused()) is not None:
-            show_fault(fault)
+        with st.container():  # one place, so that the tabs below stay as they are when more is said here
+            _source(now)
+            if (fault := session.refused()) is not None:
+                show_fault(fault)
         widgets, text, files = st.tabs(["Fields", "YAML", "Files"])
         with widgets:
             _fields(now)

@@ -16,11 +16,14 @@ from codesign.report import explained, figures, markdown, moved, view, waterfall
 def draw() -> None:
     """The answer first, then what stands behind it."""
     now = session.current()
-    solved = solved_or_fault(now)
+    with st.container():
+        solved = solved_or_fault(now)
     if solved is None:
         return
-    _answer(solved, now.baseline)
-    _baseline(now, solved)
+    with st.container():  # one place each, so that the tabs below stay as they are when more is said above
+        _answer(solved, now.baseline)
+    with st.container():
+        _baseline(now, solved)
     tabs = st.tabs(list(DETAILS))
     for tab, detail in zip(tabs, DETAILS.values(), strict=True):
         with tab:
