@@ -63,7 +63,9 @@ def write_link() -> None:
     """Put what is asked into the address bar; parameters of pages stay as they are."""
     asked: State = st.session_state.state
     pinned: State | None = st.session_state.pinned
-    wanted = {**state.to_query(asked), **({"pin": state.pin_to_text(pinned)} if pinned else {})}
+    wanted = state.to_query(asked)
+    if pinned and state.fits_link(asked) and state.fits_link(pinned):
+        wanted["pin"] = state.pin_to_text(pinned)
     there = st.query_params.to_dict()
     for name in there:
         if name not in wanted and (name in state.RESERVED or state.is_field(name)):

@@ -68,12 +68,12 @@ def of_text(text: str) -> State:
 
 
 def to_query(state: State) -> dict[str, str]:
-    """The parameters of the link; none for the first example as it is. A text too long for a link is left out."""
+    """The parameters of the link; none for the first example as it is, and none where the text is too long for a link."""
     found: dict[str, str] = {}
     if state.text:
-        packed = pack(state.text)
-        if len(packed) <= MAX_LINK:
-            found["spec"] = packed
+        found["spec"] = pack(state.text)
+        if len(found["spec"]) > MAX_LINK:
+            return {}
     elif state.example != FIRST:
         found["example"] = state.example
     return {**found, **dict(state.changes)}

@@ -18,7 +18,8 @@ def draw() -> None:
                               bind="query-params")
     rows = record.points()
     show_chart(rows, charts.measured(COLOURS[by]), f"Predicted against measured step of {len(rows)} runs. {record.sentence()}")
-    st.caption("At most ten rows of a publication, model and accelerator are drawn; the tables count all.")
+    st.caption("Predicted with the constants as they are shipped, fitted on all of these. At most ten rows of a publication, "
+               "model and accelerator are drawn; the tables count all.")
     st.markdown("##### Step time, with the constants fitted without what they are tested on")
     show_table(record.held_out_rows(), "held-out")
     st.markdown("##### 80 % intervals by accelerator family, stack and kind of model")
