@@ -42,8 +42,11 @@ def show_figures(solved: Solved, figures: Sequence[Figure]) -> None:
                 st.metric(figure.label, figure.value, figure.delta, COLOURS[figure.better],
                           delta_arrow=ARROWS[figure.better])
                 st.caption(figure.interval)
-                with st.popover("Why?", type="tertiary", help=f"Equation, inputs and source of {figure.quantity}"):
-                    show_explanation(solved, figure.quantity, 1)
+                why = st.popover("Why?", type="tertiary", key=f"why-{figure.quantity}", on_change="rerun",
+                                 help=f"Equation, inputs and source of {figure.quantity}")
+                if why.open:
+                    with why:
+                        show_explanation(solved, figure.quantity, 1)
 
 
 def show_explanation(solved: Solved, name: str, depth: int) -> None:

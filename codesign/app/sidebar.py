@@ -28,13 +28,11 @@ def draw(now: Current) -> None:
             _source(now)
             if (fault := session.refused()) is not None:
                 show_fault(fault)
-        widgets, text, files = st.tabs(["Fields", "YAML", "Files"])
-        with widgets:
-            _fields(now)
-        with text:
-            _editor(now)
-        with files:
-            _files(now)
+        tabs = st.tabs(list(TABS), key="side", on_change="rerun")
+        for tab, part in zip(tabs, TABS.values(), strict=True):
+            if tab.open:
+                with tab:
+                    part(now)
 
 
 # ---------------------------------------------------------------------------------------------------- the source
@@ -151,12 +149,16 @@ def _edited() -> None:
 def _files(now: Current) -> None:
     st.file_uploader("Upload a spec or a Hugging Face config.json", type=list(uploads.KINDS), key="upload",
                      on_change=_uploaded, max_upload_size=uploads.MAX_UPLOAD_MB)
-    st.download_button("Download the spec (YAML)", _written(now), "spec.yaml", "text/yaml", on_click="ignore",
+    st.download_button("Download the spec (YAML)", lambda: _written(now), "spec.yaml", "text/yaml", on_click="ignore",
                        width="stretch", key="download-spec")
-    if now.answer.solved is not None:
-        st.download_button("Download it resolved", view.resolved_yaml(now.answer.solved.plan), "resolved.yaml", "text/yaml",
+    solved = now.answer.solved
+    if solved is not None:
+        st.download_button("Download it resolved", lambda: view.resolved_yaml(solved.plan), "resolved.yaml", "text/yaml",
                            on_click="ignore", width="stretch", key="download-resolved",
                            help="With every preset, default and derived field filled in.")
+
+
+TABS = {"Fields": _fields, "YAML": _editor, "Files": _files}
 
 
 def _uploaded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codesign.planner import Plan
@@ -43,10 +44,10 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def summary(plan: Plan) -> str:
-    """The same in one sentence, for those who do not see the chart."""
+def summary(found: Sequence[Mapping[str, Any]], step_s: float) -> str:
+    """The rows in one sentence, for those who do not see the chart."""
     totals: dict[str, float] = {}
-    for row in rows(plan):
+    for row in found:
         totals[row["kind"]] = totals.get(row["kind"], 0.0) + row["s"]
-    said = ", ".join(f"{name} {view.percent(value / plan.step_s)}" for name, value in totals.items())
+    said = ", ".join(f"{name} {view.percent(value / step_s)}" for name, value in totals.items())
     return f"Of the step: {said}. What is hidden comes on top and costs no time."

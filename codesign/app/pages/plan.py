@@ -24,10 +24,11 @@ def draw() -> None:
         _answer(solved, now.baseline)
     with st.container():
         _baseline(now, solved)
-    tabs = st.tabs(list(DETAILS))
+    tabs = st.tabs(list(DETAILS), key="tab", bind="query-params")
     for tab, detail in zip(tabs, DETAILS.values(), strict=True):
-        with tab:
-            detail(solved, now.baseline)
+        if tab.open:  # what is not looked at is not drawn
+            with tab:
+                detail(solved, now.baseline)
     _downloads(solved.plan)
 
 
@@ -85,8 +86,10 @@ def _moved(before: Plan, plan: Plan) -> None:
 
 def _time(solved: Solved, baseline: Solved | None) -> None:
     plan = solved.plan
-    show_chart(waterfall.rows(plan), charts.waterfall(), f"Waterfall of the step. {waterfall.summary(plan)}")
-    st.caption(waterfall.summary(plan))
+    rows = waterfall.rows(plan)
+    said = waterfall.summary(rows, plan.step_s)
+    show_chart(rows, charts.waterfall(), f"Waterfall of the step. {said}")
+    st.caption(said)
     show_table(view.time_table(plan, baseline.plan if baseline else None), "time",
                ["part", "s", "ms", "share", "change", "what"])
 
@@ -134,5 +137,5 @@ DETAILS = {
 
 
 def _downloads(plan: Plan) -> None:
-    st.download_button("Download the report (Markdown)", markdown.markdown(plan, nearest.nearest(plan)), "report.md",
+    st.download_button("Download the report (Markdown)", lambda: markdown.markdown(plan, nearest.nearest(plan)), "report.md",
                        "text/markdown", on_click="ignore", icon=":material/download:", key="download-report")
