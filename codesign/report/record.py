@@ -8,7 +8,7 @@ from codesign import units
 from codesign.evidence import nearest
 from codesign.planner import SCOPES, error_cells
 from codesign.report import view
-from codesign.report.reference import held_out_summary
+from codesign.report.accuracy import held_out_summary
 
 Row = dict[str, Any]
 
