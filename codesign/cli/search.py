@@ -14,6 +14,7 @@ import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, replace_file, say
+from codesign.cli.specs import say_step_only
 from codesign.errors import CodesignError, SpecError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def search(
     """
     _refuse_without_effect(everything, workers, scheduler, resume, written, output)
     space = _space(spec, [*(sets or ()), *_wanted(objective, best, within)], free or ())
+    say_step_only(space.open.spec, spec)
     if everything:
         _all_rows(space, output, spec)
         return
@@ -306,6 +308,7 @@ def why_not(
     if form is Format.csv:
         raise SpecError("--format csv has no meaning here: an explanation is text, or --format json")
     answer = asked.why_not(spec, _fields(layout), sets or (), free or (), workers)
+    say_step_only(answer.spec, spec)
     emit(json_text(answer.to_dict()) if form is Format.json else shown.screen(answer), output, keep=spec)
     raise typer.Exit(0 if answer.feasible else 1)
 

@@ -9,7 +9,7 @@ import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text
-from codesign.cli.specs import chooser, loaded_spec, planned
+from codesign.cli.specs import chooser, loaded_spec, planned, say_step_only
 from codesign.errors import Infeasible, SpecError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def lint(
         raise SpecError(f"--least {least:g}: a share of the step in per cent, from 0 to 100")
     form = chosen_format(written, output)
     made: Plan = planned(loaded_spec(spec, sets))
+    say_step_only(made.problem.spec, spec)
     found = find(made, least_share=least / 100.0)
     if form is Format.json:
         data: dict[str, Any] = {"schema_version": 1, "spec_hash": made.spec_hash, "step_s": made.step_s}
@@ -114,6 +115,7 @@ def shapes(
         if found is None:
             raise Infeasible("no layout of the spec's own shape is feasible: codesign search says why")
         made, base, best_layout = found, found.problem.spec, search.of_spec
+    say_step_only(made.problem.spec, spec)
     table = rank_shapes(
         base, axes, equal, best_layout, free=solve, tolerance=tolerance / 100.0, law=law, lint_best=best,
         progress=_Progress(),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codesign.cli.output import say
 from codesign.errors import SpecError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from codesign.run import RunPlan
     from codesign.search.joint import Chooser
     from codesign.spec.load import Loaded
+    from codesign.spec.schema import Spec
 
 
 def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
@@ -21,6 +23,15 @@ def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
     from codesign.spec import load
 
     return load.load(Path(spec), tuple(sets or ()))
+
+
+def say_step_only(spec: Spec, file: str) -> None:
+    """On stderr, of a command that looks at the step alone: which sections of the spec play no part in its answer."""
+    from codesign.spec.run import SECTIONS
+
+    written = [f"{name}:" for name in SECTIONS if getattr(spec, name)]
+    if written:
+        say(f"note: the answer is about the step alone, without {', '.join(written)} of {file}; codesign plan reads them")
 
 
 def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, workers: int) -> Chooser | None:

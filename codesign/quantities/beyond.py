@@ -6,6 +6,6 @@ They stand apart from those of the step, so that planning a step does not load t
 from codesign.quantities import goodput, loss, money, policies, power, reliability, run, serving, sites
 
 # what every run is asked for; its sections add theirs
-TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
+TARGETS = ("productive_s", "run_wall_s", "run_days", "run_tokens_per_s", "run_accelerator_hours")
 
 __all__ = ["goodput", "loss", "money", "policies", "power", "reliability", "run", "serving", "sites"]
