@@ -71,6 +71,7 @@ CASES: list[tuple[str, Any]] = [
     ("today", "2028-01-01"), ("deadline", "2027-01-02"), ("tranches.1.date", "2027-02-01"), ("tranches.1.accelerators", 16),
     ("other.evaluation", 0.1), ("other.post_training", 0.2), ("launch.horizon", "200 d"),
     ("launch.improvement_doubling", "100 d"), ("launch.failure_excess", 5.0), ("launch.failure_settling", "100 d"),
+    ("launch.ages", True),
     ("serving.profile", "h100-sxm-80gb"), ("serving.accelerators", 8), ("serving.prompt_tokens", 4096),
     ("serving.output_tokens", 1024), ("serving.precision", "fp8"), ("serving.kv_precision", "fp8"), ("serving.batch", 4),
     ("serving.price_per_hour", 1.0), ("serving.served_tokens", 1e13), ("serving.cost_over_training", 3.0),
