@@ -81,6 +81,14 @@ def test_explain_reaches_past_the_step(run: Run, name: str):
     assert json.loads(out)["value"] == pytest.approx(run_plan(planner.plan(STORY)).value(name), rel=1e-15)
 
 
+def test_explain_computes_what_the_report_of_the_run_leaves_out(run: Run):
+    arguments = ("--set", "training.tokens=1e12", "--set", "run={loss: {}}", "--depth", "0", "--format", "json")
+    made = run_plan(planner.plan(STEP, sets=(arguments[1], arguments[3])))
+    days = json.loads(run("explain", STEP, "run_days", *arguments)[1])
+    assert days["value"] == pytest.approx(made.value("run_wall_s") / 86400) and "run_days" not in made.inputs.targets
+    assert run("explain", STEP, "launch_run_s", *arguments)[0] == 2  # no run.launch: nothing to explain
+
+
 def test_explain_of_the_run_prints_before_and_after(run: Run):
     out = run("explain", STORY, "goodput", "--depth", "0", "--set", "run.policy=restart")[1]
     before, after = (run_plan(planner.plan(STORY, sets=sets)).value("goodput") for sets in ((), ("run.policy=restart",)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from codesign import graph
     from codesign.planner import Plan
     from codesign.run import RunPlan
+    from codesign.spec.load import Loaded
 
 commands = typer.Typer(**STYLE)
 
@@ -41,7 +42,7 @@ def explain(
     form = chosen_format(written, output)
     loaded = loaded_spec(spec, sets)
     made = planned(loaded, override)
-    run = None if _known(made.values, quantity) else run_of(loaded, made)
+    run = None if _known(made.values, quantity) else _run_with(quantity, loaded, made)
     trees = _trees(made, quantity, depth) if run is None else _run_trees(run, made, quantity, depth)
     labels = text.labels_in(made)
     changes = _changes(spec, run is not None, trees) if sets or override else []
@@ -70,6 +71,12 @@ def _known(values: Mapping[Any, Any], quantity: str) -> bool:
     if not member:
         return name in bases
     return (name, member.rstrip("]")) in values or quantity in values
+
+
+def _run_with(quantity: str, loaded: Loaded, made: Plan) -> RunPlan | None:
+    """The run beyond the step, with a quantity that its report does not ask for."""
+    run = run_of(loaded, made)
+    return None if run is None else run.asked(quantity.partition("[")[0])
 
 
 def _run_trees(run: RunPlan, made: Plan, quantity: str, depth: int) -> list[graph.Explanation]:
@@ -109,7 +116,7 @@ def _changes(spec: str, of_run: bool, trees: Sequence[graph.Explanation]) -> lis
     try:
         loaded = loaded_spec(spec, None)
         step = planned(loaded)
-        base: Plan | RunPlan | None = run_of(loaded, step) if of_run else step
+        base: Plan | RunPlan | None = _run_with(trees[0].name, loaded, step) if of_run else step
     except CodesignError as error:
         say(f"no comparison, the spec without --set has no plan: {error}")
         return []

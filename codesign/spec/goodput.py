@@ -16,7 +16,7 @@ TARGETS = (
     "policy_interval_s", "policy_failures", "policy_memory_share", "policy_spare_nodes",
     "goodput", "interruptions_per_s", "component_failures_per_s", "component_replicas_hit", "domain_replicas_hit",
     "failures_per_day", "mean_time_to_failure_s", "checkpoint_interval_s", "checkpoint_B", "checkpoint_write_s",
-    "checkpoint_blocking_s", "expected_failures", "rare_event_s", "rare_events", "data_rare_events",
+    "checkpoint_blocking_s", "expected_failures", "rare_event_s", "rare_events", "data_rare_events", "run_days",
     "checkpoints_kept", "checkpoint_mean_Bps", "nodes_in_repair",
 )  # fmt: skip
 _REPAIRED = ("accelerator", "host", "nic", "link", "switch")

@@ -150,7 +150,11 @@ class Launch(Section):
 
 
 class Serving(Section):
-    """The trained shape, served: one copy on `accelerators` of a profile (null: the smallest power of two that holds it)."""
+    """The trained shape, served: one copy on `accelerators` of a profile (null: the smallest power of two that holds it).
+
+    All of them work on every token, by tensor parallelism. `experts`: split over them like the rest, or held whole by one
+    each, with an all-to-all to them and back.
+    """
 
     profile: str
     accelerators: Count | None = None
@@ -159,6 +163,7 @@ class Serving(Section):
     precision: Literal["bf16", "fp8"] = "bf16"
     kv_precision: Literal["bf16", "fp8"] = "bf16"
     batch: Count | None = None  # null: the knee, or what memory holds
+    experts: Literal["split", "whole"] | None = None  # of a mixture; null: split
     price_per_hour: Money | None = None
     served_tokens: Tokens | None = None  # over the life of the model: the inference-aware shape
     cost_over_training: Factor | None = None  # a served FLOP over a trained one; null: 1
@@ -355,6 +360,8 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
     if ladder is not None and run.loss is None:
         yield "run.ladder", "run.ladder needs run.loss: a ladder extrapolates a law"
     serving = run.serving
+    if serving is not None and serving.experts is not None and spec.model.moe is None:
+        yield "run.serving.experts", "run.serving.experts has no effect: the model has no experts"
     if serving is not None and serving.cost_over_training is not None and serving.served_tokens is None:
         name = "run.serving.cost_over_training"
         yield name, f"{name} has no effect without run.serving.served_tokens"

@@ -74,6 +74,7 @@ CASES: list[tuple[str, Any]] = [
     ("launch.ages", True),
     ("serving.profile", "h100-sxm-80gb"), ("serving.accelerators", 8), ("serving.prompt_tokens", 4096),
     ("serving.output_tokens", 1024), ("serving.precision", "fp8"), ("serving.kv_precision", "fp8"), ("serving.batch", 4),
+    ("serving.experts", "whole"),
     ("serving.price_per_hour", 1.0), ("serving.served_tokens", 1e13), ("serving.cost_over_training", 3.0),
     ("ladder.rungs", 4), ("ladder.smallest", 1e-4), ("ladder.largest", 5e-2), ("ladder.residual.sd", 0.05),
     ("ladder.residual.source", "paper"), ("failures.rates", "llama-3"),
