@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_LEAST = 1e-13  # weights below it are left out, row by row: a row does not depend on its batch
-_PASSES = 6  # of Newton for a root: it is within rounding after 5 where p is below 1
+_LEAST = 1e-11  # weights below it are left out, row by row: a row does not depend on its batch
+_PASSES = 5  # of Newton for a root: within rounding where p is below 1
 _HALVINGS = 60  # where p is above 1: bisection
 
 
