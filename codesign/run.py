@@ -165,7 +165,7 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
         one = next(iter(paced.values()))
-        goodput.leaves(made, one.problem, float(counted.total + counted.mtp), one.step_s)
+        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
         _of_all_sites(spec, made)
     outcome.put(spec, paced, made)
     return made
