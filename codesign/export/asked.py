@@ -28,7 +28,6 @@ NEUTRAL = {
 # What describes the machine, the measurements or the data, for which no training framework has an option.
 NOT_CARRIED = {
     "model.name": "a name",
-    "model.preset": "its fields are written out",
     "model.moe.imbalance": "an assumption about routing",
     "training.packing.mean_document_tokens": "the data decides it",
     "training.packing.length_dispersion": "the data decides it",
@@ -149,7 +148,7 @@ def model_fields(values: dict[str, Any], model: schema.Model) -> None:
         if isinstance(value, schema.Section):
             for inner in type(value).model_fields:
                 values[f"model.{name}.{inner}"] = getattr(value, inner)
-        elif name != "hf":
+        elif name not in ("preset", "hf"):  # their fields are filled in
             values[f"model.{name}"] = value
     values["model.kv_heads"] = None if model.mla else model.kv_heads or model.heads
     values["model.head_dim"] = None if model.mla else model.head_dim or model.hidden // model.heads

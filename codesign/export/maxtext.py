@@ -17,6 +17,10 @@ QUANTIZATION = {
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 CP_STYLES = {"ring": "ring", "all-gather": "all_gather", "all-to-all": "ulysses"}
 KERNELS = {"xla": "autoselected", "cudnn": "cudnn_flash_te"}
+POLICIES = {
+    ("elementwise",): "minimal_with_context", ("core_attn",): "minimal", ("core_attn", "elementwise"): "minimal",
+    ("mlp",): "save_dot_with_context_except_mlp", ("core_attn", "mlp"): "save_dot_except_mlp",
+}  # fmt: skip
 AXES = {"tp": "tensor", "cp": "context", "ep": "expert", "fsdp": "fsdp", "data": "data", "pp": "pipeline"}
 
 
@@ -175,6 +179,23 @@ def _pipeline(asked: Asked, pp: int) -> dict[str, Any]:
     return {"num_pipeline_microbatches": int(count), "num_layers_per_pipeline_stage": layers, "num_pipeline_repeats": 1}
 
 
+def _policy(asked: Asked) -> str:
+    """Every policy but `full` saves products and recomputes the elementwise operators between them."""
+    granularity, modules = asked.take("layout.recompute.granularity"), asked.take("layout.recompute.modules")
+    asked.only("layout.recompute.fraction", (None, 1.0), "MaxText treats all layers alike")
+    if granularity == "full":
+        return "full"
+    if granularity == "none":
+        asked.refuse(
+            "layout.recompute.granularity",
+            "is none: MaxText's policies recompute at least what lies between products; write modules: [elementwise]",
+        )
+    elif modules not in POLICIES:
+        known = "; ".join(", ".join(names) for names in POLICIES)
+        asked.refuse("layout.recompute.modules", f"are {', '.join(modules)}: MaxText's policies are {known}")
+    return POLICIES.get(modules, FILL_IN)
+
+
 def step(asked: Asked) -> dict[str, Any]:
     """Batches, precision, optimizer and memory."""
     take, values = asked.take, asked.values
@@ -187,11 +208,7 @@ def step(asked: Asked) -> dict[str, Any]:
     asked.only("training.precision.moments", "fp32", "MaxText's second moments have the dtype of the weights")
     gradients = asked.only("training.precision.gradients", tuple(DTYPES), "MaxText has fp32 or bf16")
     asked.only("software.gradient_dtype", (None, gradients), f"gradients are kept in {gradients}")
-    granularity = asked.only("layout.recompute.granularity", ("none", "full"), "MaxText names tensors, not modules")
-    take("layout.recompute.modules")
-    asked.only("layout.recompute.fraction", (None, 1.0), "MaxText treats all layers alike")
-    if granularity == "none":
-        asked.refuse("layout.recompute.granularity", "is none: MaxText's policies recompute at least the elementwise operators")
+    policy = _policy(asked)
     asked.only("layout.offload.activations", 0.0, "MaxText offloads named tensors, not a share")
     optimizer = asked.only("training.optimizer.name", ("adamw", "sgd", "muon"), "MaxText has adamw, sgd and muon")
     asked.only("training.optimizer.newton_schulz_steps", (None, 5), "MaxText's Muon takes 5 steps")
@@ -209,7 +226,7 @@ def step(asked: Asked) -> dict[str, Any]:
         "mu_dtype": "float32",
         "quantization": QUANTIZATION.get(matmul, ""),
         "opt_type": optimizer,
-        "remat_policy": "full",
+        "remat_policy": policy,
         "optimizer_memory_host_offload": take("layout.offload.optimizer"),
         "attention": KERNELS.get(kernel, FILL_IN),
     }

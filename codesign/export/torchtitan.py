@@ -32,7 +32,7 @@ CONVERTERS = {
 
 def _flavor(asked: Asked) -> tuple[str, str]:
     """The registered model that is this one, field by field; MTP layers and the name aside."""
-    fields = [name for name in asked.values if name.startswith("model.") and name not in ("model.name", "model.preset")]
+    fields = [name for name in asked.values if name.startswith("model.") and name != "model.name"]
     mine = {name: asked.take(name) for name in fields if name not in ("model.mtp_layers", "model.moe.imbalance")}
     for preset, flavor in FLAVORS.items():
         theirs = _shape(preset)
@@ -52,7 +52,7 @@ def _shape(preset: str) -> dict[str, Any]:
 
     values: dict[str, Any] = {}
     asking.model_fields(values, schema.Model.model_validate(presets.load(preset)))
-    for name in ("model.name", "model.preset", "model.mtp_layers", "model.moe.imbalance"):
+    for name in ("model.name", "model.mtp_layers", "model.moe.imbalance"):
         values.pop(name, None)
     return values
 

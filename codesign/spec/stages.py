@@ -265,6 +265,11 @@ def parse_layout(
     return ["".join(letter.text for letter in stage) for stage in stages]
 
 
+def count_stages(text: str) -> int:
+    """How many virtual stages a string has. Raises SpecError where it cannot be unrolled."""
+    return 1 + sum(letter.text == "|" for letter in _unrolled(text))
+
+
 def _check_count(text: str, flat: Sequence[_Letter], symbol: str, wanted: int | None, says: str, end: int) -> None:
     found = [letter for letter in flat if letter.text == symbol]
     if wanted is None or len(found) == wanted:
