@@ -192,6 +192,9 @@ def _layout(values: dict[str, Any], layout: schema.Layout, structure: Mapping[st
     tp, cp, ep, dp = layout.tp or 1, layout.cp, layout.ep, layout.dp or 1
     values["layout.cp_style"] = structure["cp_style"] if cp > 1 else None
     values["layout.sequence_parallel"] = bool(layout.sequence_parallel) and tp > 1
+    stages = structure["pipeline"].stages
+    if layout.stages is None and stages.source == "balanced":
+        values["layout.stages"] = stages.layout()  # counts that no framework would choose by itself
     moe = any(value.moe for name, value in structure.items() if name.startswith("kind_spec["))
     values["layout.etp"] = layout.etp if moe else None
     sharded = layout.sharding in ("zero3", "hsdp")

@@ -58,8 +58,9 @@ def _precision(asked: Asked, found: dict[str, Any]) -> None:
     if matmul in HALVES:
         found[matmul] = {"enabled": True}
     half = matmul if matmul in HALVES else "fp32"
-    master = asked.only("training.precision.master", "none" if half == "fp32" else "fp32", "its master copy is fp32")
-    asked.only("training.precision.parameters", half if master == "fp32" or half == "fp32" else "fp32", f"they are {half}")
+    master, parameters = asked.take("training.precision.master"), asked.take("training.precision.parameters")
+    if (master, parameters) not in (("fp32", half), ("none", "fp32")):
+        asked.refuse("training.precision.parameters", f"are {parameters} with master {master}: DeepSpeed has {half} with fp32")
     asked.only("training.precision.moments", "fp32", "its optimizer states are fp32")
     gradients = asked.only("training.precision.gradients", ("fp32", "bf16", "fp16"), "they are bf16, fp16 or fp32")
     asked.only("software.gradient_dtype", (None, gradients), f"gradients are kept in {gradients}")
@@ -95,8 +96,6 @@ def _pipeline(asked: Asked, found: dict[str, Any], pp: int) -> None:
     for name in ("stages", "first_stage_layers", "last_stage_layers"):
         asked.only(f"layout.{name}", None, "DeepSpeed's pipeline cuts by a method, not by a list")
     if pp > 1:
-        if asked.stages.source != "even":
-            asked.refuse("layout.pp", f"is {pp}, which does not divide the layers: DeepSpeed would cut them its own way")
         found["pipeline"] = {"stages": pp, "partition": "uniform"}
 
 
@@ -129,6 +128,8 @@ def write(asked: Asked, head: Any) -> str:
     reasons = {name: MODEL_CODE for name in asked.values if name.startswith("model.")}
     reasons |= {f"software.{name}": MODEL_CODE for name in SOFTWARE}
     reasons |= {name: "the data loader and the training loop" for name in ("training.sequence_length", "training.tokens")}
+    if asked.values["training.precision.master"] == "none" and asked.values["training.precision.matmul"] in HALVES:
+        reasons["training.precision.parameters"] = "DeepSpeed keeps a 16-bit copy beside this fp32 one"
     reasons["layout.order"] = "the launcher places the ranks"
     reasons["layout.etp"] = "the code of the MoE layers"
     header = head(FRAMEWORK, asked.close(FRAMEWORK, reasons)).splitlines()

@@ -141,7 +141,9 @@ def mesh(asked: Asked) -> dict[str, Any]:
     fsdp = rest if kind == "zero3" else max((group or 1) // ep, 1) if kind == "hsdp" else 1
     if kind == "hsdp" and (cp > 1 or rest % fsdp or fsdp * ep != group):
         asked.refuse("layout.sharding_group", f"is {group}: MaxText's fsdp axis cannot have this size here")
-    asked.only("layout.reshard_after_forward", (None, True), "MaxText gathers parameters again in the backward pass")
+    once = take("layout.reshard_after_forward") is False
+    if once and pp == 1:
+        asked.refuse("layout.reshard_after_forward", "is false: MaxText gathers parameters again in the backward pass")
     degrees = {"tp": tp, "cp": cp, "ep": ep, "fsdp": fsdp, "data": rest // fsdp, "pp": pp}
     order = [name for one in take("layout.order") for name in (("fsdp", "data") if one == "dp" else (one,))]
     left = min(int(asked.profile.scale_up.domain.value), asked.ranks)
@@ -157,6 +159,8 @@ def mesh(asked: Asked) -> dict[str, Any]:
         found["shard_optimizer_over_data"] = True
     if cp > 1:
         found["context_parallel_strategy"] = CP_STYLES[take("layout.cp_style")]
+    if once:
+        found["pipeline_fsdp_ag_once"] = True
     found |= _pipeline(asked, pp)
     return found
 
@@ -168,8 +172,6 @@ def _pipeline(asked: Asked, pp: int) -> dict[str, Any]:
         asked.only(f"layout.{name}", None, "MaxText's stages are even")
     if pp == 1:
         return {}
-    if asked.stages.source != "even":
-        asked.refuse("layout.pp", f"is {pp}, which does not divide the layers: MaxText's stages are even")
     if asked.values.get("model.moe.dense_layers"):
         asked.refuse("layout.pp", f"is {pp}: MaxText's pipeline holds the MoE layers only")
     count = asked.values["training.global_batch_sequences"] / (asked.values["layout.dp"] * asked.values["layout.micro_batch"])

@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import Any
 
 from codesign.export.asked import FILL_IN, Asked, Framework
-from codesign.spec.stages import Stages
 
 FRAMEWORK = Framework("Megatron-LM", "NVIDIA/Megatron-LM commit d98e8a64ddf34856e74b24714e3bedb2f5a39553 of 2026-08-22")
 
@@ -214,10 +213,9 @@ def _pipeline(asked: Asked, sheet: _Sheet) -> None:
     schedules = ("none", "1f1b", "interleaved")
     asked.only("layout.schedule", schedules, "Megatron has 1f1b, and interleaved where vpp is above 1")
     stages, vpp = asked.stages, take("layout.vpp")
-    written = take("layout.stages")
     first, last = take("layout.first_stage_layers"), take("layout.last_stage_layers")
-    if stages.source in ("layout", "balanced") and stages.pp > 1:
-        sheet.put("pipeline-model-parallel-layout", written or layout_string(stages))
+    if (layout := take("layout.stages")) is not None:
+        sheet.put("pipeline-model-parallel-layout", layout)
     else:
         if first is not None:
             sheet.put("decoder-first-pipeline-num-layers", first)
@@ -229,18 +227,6 @@ def _pipeline(asked: Asked, sheet: _Sheet) -> None:
     if overlap is False and stages.pp <= 2:
         asked.refuse("layout.overlap.pp", "is false: Megatron interleaves two stages only with overlapped transfers")
     sheet.switch("no-overlap-p2p-communication", overlap is False)
-
-
-def layout_string(stages: Stages) -> str:
-    """The stages in Megatron's language: equal neighbours become one group."""
-    texts = []
-    for chunk in stages.in_model_order():
-        texts.append("E" * chunk.embedding + "t" * chunk.layers + "m" * chunk.mtp + "L" * chunk.head)
-    parts = []
-    runs = [(text, len(list(run))) for text, run in groupby(texts[:-1])]
-    for text, count in runs:
-        parts.append(f"({text}|)*{count}" if count > 1 else f"{text}|")
-    return "".join(parts) + texts[-1]
 
 
 def _sharding(asked: Asked, sheet: _Sheet) -> None:

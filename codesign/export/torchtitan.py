@@ -79,9 +79,9 @@ def parallelism(asked: Asked) -> dict[str, Any]:
     if kind != "none":
         found["fsdp_reshard_after_forward"] = "always" if take("layout.reshard_after_forward") else "never"
         asked.only("layout.prefetch", True, "FSDP2 always gathers ahead")
-        for name in ("dp_gradients", "dp_parameters"):
-            asked.only(f"layout.overlap.{name}", (None, True), "FSDP2 always overlaps")
-    asked.only("layout.overlap.cp", (None, False, True), "")
+    for name in ("dp_gradients", "dp_parameters"):
+        asked.only(f"layout.overlap.{name}", (None, True), "it always overlaps")
+    asked.only("layout.overlap.cp", (None, False), "torchtitan exposes its gathers")
     asked.only("layout.overlap.ep", (None, False), "torchtitan exposes its all-to-all")
     asked.only("layout.overlap.pp", (None, False), "torchtitan passes activations on at once")
     asked.only("layout.etp", (None, 1), "torchtitan does not cut single experts")
@@ -186,17 +186,14 @@ def write(asked: Asked, head: Any) -> str:
     async_tp = asked.take("layout.overlap.tp")
     if async_tp and not compiled:
         asked.refuse("layout.overlap.tp", "is true: torchtitan's asynchronous tensor parallelism needs software.compile")
-    optimizer = asked.only("training.optimizer.name", "adamw", "this recipe sets up AdamW")
-    del optimizer
+    asked.only("training.optimizer.name", "adamw", "this recipe sets up AdamW")
     reasons = {
-        "layout.order": "torchtitan's mesh is pp, dp, cp, tp",
         "software.fused_cross_entropy": "the compiled loss decides",
         "software.fused_weight_gradient": "FSDP2 accumulates gradients itself",
     }
     inner = tuple(name for name in asked.take("layout.order") if name != "ep")
     if inner != ("tp", "cp", "dp", "pp"):
         asked.refuse("layout.order", f"is {', '.join(inner)}: torchtitan lays ranks out as tp, cp, dp, pp, innermost first")
-    del reasons["layout.order"]
     text = head(FRAMEWORK, asked.close(FRAMEWORK, reasons))
     imports = [
         "from torchtitan.components.loss import CrossEntropyLoss",

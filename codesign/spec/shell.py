@@ -315,10 +315,11 @@ class _Reader:
         if rest in ("[@]", "[*]"):
             if name not in self.arrays:
                 return [(UNKNOWN, line)]
+            between = "\x01" if rest == "[@]" else " "
             chars: list[Char] = []
             for word in self.arrays[name]:
                 self.count(len(word.text) + 1)
-                chars += [*(((char, word.line)) for char in word.text), ("\x01", word.line)]
+                chars += [*((char, word.line) for char in word.text), (between, word.line)]
             return chars
         if not rest:
             return self.value(name, line)
