@@ -49,9 +49,15 @@ def prepare(folder: Path, _: object):
     import torch
     from megatron.training import arguments as theirs
 
-    torch.cuda.get_device_capability = lambda *_, **__: (9, 0)  # asked for by validate_args, without a GPU
+    from megatron.core.models.common.embeddings import rope_utils
+    from megatron.core.transformer import transformer_config
+
+    # The machine that is checked for is a Hopper with Transformer Engine; this one has neither.
+    torch.cuda.get_device_capability = lambda *_, **__: (9, 0)
     theirs.get_device_arch_version = lambda: 9
-    theirs.is_te_min_version = lambda *_, **__: True
+    for module in (theirs, transformer_config):
+        module.is_te_min_version = lambda *_, **__: True
+    rope_utils.fused_apply_rotary_pos_emb = rope_utils.fused_apply_rotary_pos_emb or object()
 
     def one(script: str, asked):
         sys.argv = ["pretrain_gpt.py", *expanded(script.replace('exit 2 ;;', ';;'))[0]]
