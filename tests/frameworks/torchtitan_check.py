@@ -79,7 +79,11 @@ def compare(config, dims, asked) -> dict[str, tuple[object, object]]:
         pairs["layers of stages"] = (held, [chunk.layers for chunk in asked.stages.in_model_order(v_shaped=v_shaped)])
     moe = getattr(layers[-1], "moe", None)
     experts = moe.routed_experts if moe is not None else None
-    pairs["experts"] = (experts.num_experts if experts else None, value("model.moe.experts"))
+    inner = experts.inner_experts if experts is not None else None
+    pairs["experts"] = (inner.num_experts if inner else None, value("model.moe.experts"))
+    if inner is not None:
+        pairs["expert ffn"] = (inner.hidden_dim, value("model.moe.expert_ffn"))
+        pairs["top-k"] = (experts.token_dispatcher.top_k, value("model.moe.top_k"))
     dense = getattr(layers[0], "feed_forward", None)
     if value("model.ffn") is not None:
         pairs["ffn"] = (dense.w1.out_features if hasattr(dense, "w1") else None, value("model.ffn"))
