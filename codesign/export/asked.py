@@ -113,7 +113,9 @@ class Asked:
 
     def _neutral(self, name: str) -> bool:
         value = self.values[name]
-        return value is None or value is False or value in (0, "", (), [], {}) or value == NEUTRAL.get(name)
+        if value is not None and name in NEUTRAL:
+            return bool(value == NEUTRAL[name])
+        return value is None or value is False or value in (0, "", (), [], {})
 
 
 def _shown(value: Any) -> str:

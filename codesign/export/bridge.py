@@ -79,7 +79,7 @@ PLACES: dict[str, tuple[tuple[str, str, On], ...]] = {
     "--swiglu": (("model", "gated_linear_unit", TRUE), ("model", "activation_func", lambda _: "F.silu")),
     "--untie-embeddings-and-output-weights": (("model", "share_embeddings_and_output_weights", FALSE),),
     "--disable-bias-linear": (("model", "add_bias_linear", FALSE),),
-    "--max-position-embeddings": (),  # Megatron-Bridge takes the sequence length
+    "--max-position-embeddings": (),  # Megatron-Bridge takes the sequence length; other tables are refused in `write`
     "--moe-layer-freq": (("model", "moe_layer_freq", _pattern),),
     "--recompute-modules": (("model", "recompute_modules", lambda names: repr(names.split())),),
     "--cuda-graph-modules": (("model", "cuda_graph_modules", lambda names: repr(names.split())),),
@@ -182,6 +182,9 @@ def write(asked: Asked, head: Any) -> str:
     """A recipe: one function that returns the whole configuration. Raises SpecError for what is refused."""
     given = [*megatron.arguments(asked), *megatron.undecided(asked)]
     objects = container(asked, given)
+    rows, sequence = asked.take("model.max_positions"), asked.values["training.sequence_length"]
+    if rows is not None and rows != sequence:
+        asked.refuse("model.max_positions", f"is {rows}: Megatron-Bridge's position table has training.sequence_length rows")
     if objects.setdefault("checkpoint", {}).get("ckpt_format") is None:
         objects["checkpoint"]["save"] = FILL_IN
     if asked.take("software.launch_blocking"):

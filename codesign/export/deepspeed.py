@@ -76,6 +76,8 @@ def _zero(asked: Asked, found: dict[str, Any]) -> None:
     gather = take("layout.overlap.dp_parameters")
     if kind == "zero3" and overlap != gather:
         asked.refuse("layout.overlap.dp_parameters", "differs from dp_gradients: overlap_comm is one switch")
+    if kind in ("zero1", "zero2") and gather:
+        asked.refuse("layout.overlap.dp_parameters", f"is true: with {kind} DeepSpeed gathers parameters after the step")
     zero: dict[str, Any] = {"stage": STAGES.get(kind, 0), "overlap_comm": bool(overlap)}
     if kind == "zero3":
         asked.only("layout.reshard_after_forward", True, "zero3 frees parameters after use")

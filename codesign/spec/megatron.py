@@ -152,6 +152,8 @@ def flags() -> dict[str, str]:
 
 
 def _arguments(script: shell.Script) -> _Given:
+    if script.commands and all(words[0].text.startswith("--") for words in script.commands):
+        script.commands = [[word for words in script.commands for word in words]]  # a list, on as many lines as one likes
     launches = [words for words in script.commands if any(_is(word, "num-layers") for word in words)]
     if not launches:
         raise SpecError(

@@ -103,6 +103,8 @@ class _Reader:
                 while self.peek() not in ("", "\n"):
                     self.next()
             elif char in _SEPARATORS:
+                if char == "(" and words and self.peek(1) != ")":
+                    raise self.wrong(self.line, "'(' inside of a command: quote it")
                 self.separator()
                 self.finish(words)
                 words, started = [], False
@@ -112,6 +114,8 @@ class _Reader:
                     self.assign(assigned)
                     continue
                 found = self.split(self.word())
+                if self.peek() in ("<", ">") and len(found) == 1 and found[0].text.isdigit():
+                    continue  # the number of a stream, as in 2>&1
                 if not started and len(found) == 1 and found[0].text == "export":
                     continue
                 if not started and found and not self.keyword(found[0].text):
@@ -182,7 +186,7 @@ class _Reader:
             self.arrays[name] = [*self.arrays.get(name, []), *words] if add else words
             self.variables.pop(name, None)
             return
-        value = [char for char, _ in self.word()] if self.peek() not in ("", " ", "\t", *_SEPARATORS) else []
+        value = [char for char, _ in self.word() if char[0]] if self.peek() not in ("", " ", "\t", *_SEPARATORS) else []
         if self.depth:
             value = [(UNKNOWN, line)]
         self.script.exported[name] = "".join(char for char, _ in value)
