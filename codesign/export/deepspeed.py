@@ -129,7 +129,7 @@ def write(asked: Asked, head: Any) -> str:
     found = configuration(asked)
     reasons = {name: MODEL_CODE for name in asked.values if name.startswith("model.")}
     reasons |= {f"software.{name}": MODEL_CODE for name in SOFTWARE}
-    reasons |= {name: "the data loader and the training loop" for name in ("training.sequence_length", "training.tokens")}
+    reasons |= dict.fromkeys(("training.sequence_length", "training.tokens"), "the data loader and the training loop")
     if asked.values["training.precision.master"] == "none" and asked.values["training.precision.matmul"] in HALVES:
         reasons["training.precision.parameters"] = "DeepSpeed keeps a 16-bit copy beside this fp32 one"
     reasons["layout.order"] = "the launcher places the ranks"

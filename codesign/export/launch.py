@@ -9,14 +9,14 @@ from functools import partial
 
 from codesign import __version__, errors
 from codesign.export import asked as asking
-from codesign.export import bridge, deepspeed, maxtext, megatron, neutral, torchtitan
+from codesign.export import bridge, deepspeed, maxtext, megatron_script, neutral, torchtitan
 from codesign.export.asked import FILL_IN, LEFT_OUT, Asked, Framework
 from codesign.planner import Plan
 
 CARRIED = "#: "  # lines that `import-megatron` reads back
 Writer = Callable[[Asked, Callable[[Framework, Mapping[str, str]], str]], str]
 WRITERS: dict[str, Writer] = {
-    "megatron": megatron.write,
+    "megatron": megatron_script.write,
     "megatron-bridge": bridge.write,
     "torchtitan": torchtitan.write,
     "deepspeed": deepspeed.write,

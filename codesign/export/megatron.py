@@ -1,4 +1,4 @@
-"""Megatron-LM: the arguments of a plan, and the shell script that holds them.
+"""Megatron-LM: the arguments of a plan.
 
 `arguments` is the one table from the plan's fields to Megatron's options; Megatron-Bridge takes it from here.
 `codesign.spec.megatron` reads the same options back.
@@ -7,11 +7,9 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from codesign.export.asked import FILL_IN, Asked, Framework
 
@@ -70,7 +68,7 @@ def carried_otherwise(asked: Asked) -> dict[str, str]:
     partly = {"training.tokens": "Megatron counts whole iterations"}
     if asked.values["software.attention_kernel"] in ("fa2", "fa3"):
         partly["software.attention_kernel"] = "--attention-backend flash takes the newest that is installed"
-    if asked.values["model.moe.shared_experts"] if "model.moe.shared_experts" in asked.values else 0:
+    if asked.values.get("model.moe.shared_experts"):
         partly["model.moe.shared_experts"] = "Megatron knows their total width only"
     return partly
 
@@ -125,19 +123,16 @@ def _mla(asked: Asked, sheet: _Sheet) -> None:
     sheet.put("multi-latent-attention")
     if (rank := asked.take("model.mla.q_lora")) is not None:
         sheet.put("q-lora-rank", rank)
-    for flag, name in (("kv-lora-rank", "kv_lora"), ("qk-head-dim", "qk_nope_head_dim"),
+    for flag, ours in (("kv-lora-rank", "kv_lora"), ("qk-head-dim", "qk_nope_head_dim"),
                        ("qk-pos-emb-head-dim", "qk_rope_head_dim"), ("v-head-dim", "v_head_dim")):  # fmt: skip
-        sheet.put(flag, asked.take(f"model.mla.{name}"))
+        sheet.put(flag, asked.take(f"model.mla.{ours}"))
 
 
 def _biases(asked: Asked, sheet: _Sheet) -> None:
     """One switch for all linear layers, and one for the projections of queries, keys and values."""
     bias = {name: bool(asked.take(f"model.biases.{name}")) for name in ("qkv", "attn_out", "mlp", "router", "experts")}
     moe = asked.layer_kinds
-    if not any(moe):
-        present = ("attn_out", "mlp")
-    else:
-        present = ("attn_out", "router", "experts") if all(moe) else ("attn_out", "mlp", "router", "experts")
+    present = ["attn_out", *(["mlp"] if not all(moe) else []), *(["router", "experts"] if any(moe) else [])]
     on = [bias[name] for name in present]
     if all(on) and bias["qkv"]:
         return
@@ -370,19 +365,6 @@ def _kernels(asked: Asked, sheet: _Sheet) -> None:
     asked.only("software.narrow_activations", (None, False), "Megatron-LM has no argument for it")
 
 
-# ---------------------------------------------------------------------------------------------------- the script
-
-
-def environment(asked: Asked) -> dict[str, str]:
-    """Environment variables that the launch needs."""
-    found = {}
-    if asked.values["layout.sharding"] not in SHARDED:
-        found["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # Megatron insists on it before Blackwell, with tp or cp
-    if asked.take("software.launch_blocking"):
-        found["CUDA_LAUNCH_BLOCKING"] = "1"
-    return found
-
-
 def undecided(asked: Asked) -> Iterator[Argument]:
     """Options without which Megatron-LM does not train, and which the plan does not decide."""
     names = ["lr", "lr-decay-style", "tokenizer-type", "tokenizer-model", "data-path"]
@@ -394,42 +376,3 @@ def undecided(asked: Asked) -> Iterator[Argument]:
         names.append("moe-aux-loss-coeff")
     for name in names:
         yield Argument("UNDECIDED", f"--{name}", (FILL_IN,))
-
-
-def script(asked: Asked, given: list[Argument], head: str) -> str:
-    """A shell script: one array a group, `torchrun` at the end. It stops before launching while a FILL_IN is left."""
-    lines = ["#!/usr/bin/env bash", head.rstrip(), "set -euo pipefail", ""]
-    lines += [f"export {name}={value}" for name, value in environment(asked).items()]
-    nodes = asked.ranks // asked.per_node
-    lines += [f"GPUS_PER_NODE={asked.per_node}", f"NUM_NODES={nodes}", ""]
-    everything = [*given, *undecided(asked)]
-    names = []
-    for group, members in groupby(everything, lambda argument: argument.group):
-        if group == "UNDECIDED":
-            lines.append(f"# Not decided by the plan: replace every {FILL_IN}.")
-        names.append(f"{group}_ARGS")
-        lines += [f"{group}_ARGS=(", *(f"    {_line(argument)}" for argument in members), ")", ""]
-    arrays = " ".join(f'"${{{name}[@]}}"' for name in names)
-    lines += [
-        f'case " ${{UNDECIDED_ARGS[*]}} " in *" {FILL_IN} "*)',
-        f'    echo "replace every {FILL_IN} in $0" >&2; exit 2 ;;',
-        "esac",
-        "torchrun --nproc-per-node $GPUS_PER_NODE --nnodes $NUM_NODES \\",
-        '    --node-rank "${NODE_RANK:?}" --master-addr "${MASTER_ADDR:?}" --master-port "${MASTER_PORT:-6000}" \\',
-        f"    pretrain_gpt.py {arrays}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(argument: Argument) -> str:
-    return " ".join([argument.flag, *(shlex.quote(value) for value in argument.values)])
-
-
-def write(asked: Asked, head: Any) -> str:
-    """The launch script; `head` makes the header from what no option carries. Raises SpecError for what is refused."""
-    given = arguments(asked)
-    asked.take("software.launch_blocking")
-    if asked.ranks % asked.per_node:
-        asked.refuse("cluster.accelerators", f"do not fill nodes of {asked.per_node}: torchrun wants as many ranks on each")
-    asked.take("cluster.accelerators")
-    return script(asked, given, head(FRAMEWORK, asked.close(FRAMEWORK, carried_otherwise(asked))))

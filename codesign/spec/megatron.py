@@ -7,33 +7,17 @@ given with `--set`. Checked against the parser at the commit that data/megatron_
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from codesign.errors import Place, SpecError
-from codesign.spec import load, shell, stacks
+from codesign.spec import load, shell, stacks, stages
+from codesign.spec.megatron_args import Given, arguments, header
+from codesign.spec.megatron_model import model_of
 
 STACK = "megatron-core"
-FILL_IN = "FILL_IN"
-HEADER = re.compile(r"#: ([a-z_.]+): (.*)")
-# Fields that comment lines may carry: what no argument decides, or decides in part only.
-CARRIED = frozenset((
-    "name", "model.name", "model.moe.imbalance", "model.moe.shared_experts", "training.tokens",
-    "training.packing.mean_document_tokens", "training.packing.length_dispersion", "layout.dp", "cluster.profile",
-    "cluster.accelerators", "cluster.fabric", "cluster.override", "software.stack", "software.date",
-    "software.attention_kernel", "software.host_layer_s", "input",
-))  # fmt: skip
-
-POSITIONS = {"rope": "rotary", "yarn": "rotary", "learned_absolute": "learned", "none": "none"}
-NORMS = {"RMSNorm": "rmsnorm", "LayerNorm": "layernorm"}
 OPTIMIZERS = {"adam": "adamw", "sgd": "sgd", "muon": "muon", "dist_muon": "muon"}
 CP_STYLES = {"p2p": "ring", "all_gather": "all-gather", "a2a": "all-to-all"}
 FP8_RECIPES = {"delayed": "fp8-tensor", "tensorwise": "fp8-current", "blockwise": "fp8-block", "mxfp8": "mxfp8"}
@@ -56,49 +40,6 @@ REFUSED = (
 )  # fmt: skip
 
 
-@dataclass
-class _Given:
-    """The arguments that were given: name -> values, with the line; and which were read."""
-
-    script: shell.Script
-    values: dict[str, tuple[list[str], int]] = field(default_factory=dict)
-    ranks: int | None = None
-    read: set[str] = field(default_factory=set)
-
-    def wrong(self, name: str, message: str) -> SpecError:
-        line = self.values[name][1] if name in self.values else 0
-        return SpecError(f"--{name} {message}", place=self.script.place(line) if line else Place(self.script.file, 1, 1))
-
-    def has(self, name: str) -> bool:
-        self.read.add(name)
-        return name in self.values
-
-    def text(self, name: str, default: str | None = None, allowed: Sequence[str] = ()) -> str | None:
-        self.read.add(name)
-        if name not in self.values:
-            return default
-        value = self.values[name][0][0]
-        if shell.UNKNOWN in value:
-            raise self.wrong(name, "has a value that only running the script could tell: write it out")
-        if allowed and value not in allowed:
-            raise self.wrong(name, f"{value}: not understood here. Allowed: {', '.join(allowed)}")
-        return value
-
-    def number(self, name: str, default: int | None = None) -> int | None:
-        text = self.text(name)
-        if text is None:
-            return default
-        if not re.fullmatch(r"\d{1,15}", text):
-            raise self.wrong(name, f"{text}: a whole number is wanted")
-        return int(text)
-
-    def needed(self, name: str) -> int:
-        value = self.number(name)
-        if value is None:
-            raise SpecError(f"--{name} is missing: the arguments do not say it", place=Place(self.script.file, 1, 1))
-        return value
-
-
 def read(source: str | Path, sets: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """The spec of a launch script or argument list as plain data, and notes on what was left out or assumed.
 
@@ -112,8 +53,8 @@ def read(source: str | Path, sets: Sequence[str] = ()) -> tuple[dict[str, Any], 
 def read_text(text: str, file: str = "<text>", sets: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """As `read`, from text; `file` names it in messages."""
     script = shell.read(text, file)
-    given = _arguments(script)
-    carried = _header(script)
+    given = arguments(script)
+    carried = header(script)
     data, notes = _spec(given, carried)
     left = sorted(set(given.values) - given.read)
     for name in left:
@@ -141,109 +82,10 @@ def _check_complete(data: Mapping[str, Any], file: str) -> None:
         raise SpecError(f"{file}: the arguments do not say {', '.join(missing)}; add for example {sets}", field=missing[0])
 
 
-# ---------------------------------------------------------------------------------------------------- words to arguments
-
-
-@cache
-def flags() -> dict[str, str]:
-    """Every argument of Megatron-LM -> how many values it takes: switches, one, three or many."""
-    data = yaml.safe_load((Path(__file__).parent / "data" / "megatron_flags.yaml").read_text(encoding="utf-8"))
-    return {name: kind for kind, names in data.items() for name in names.split()}
-
-
-def _arguments(script: shell.Script) -> _Given:
-    if script.commands and all(words[0].text.startswith("--") for words in script.commands):
-        script.commands = [[word for words in script.commands for word in words]]  # a list, on as many lines as one likes
-    launches = [words for words in script.commands if any(_is(word, "num-layers") for word in words)]
-    if not launches:
-        raise SpecError(
-            f"{script.file}: no command has --num-layers: no arguments of Megatron-LM were found"
-            + "".join(f"\n  {note}" for note in script.notes)
-        )
-    if len(launches) > 1:
-        lines = " and ".join(str(words[0].line) for words in launches[:3])
-        raise SpecError(f"{script.file}: several commands with Megatron-LM's arguments, at lines {lines}: keep one")
-    words = launches[0]
-    start = next((at + 1 for at, word in enumerate(words) if word.text.endswith(".py")), 0)
-    given = _Given(script, ranks=_ranks(words[:start]))
-    at = start
-    while at < len(words):
-        at = _argument(script, given, words, at)
-    return given
-
-
-def _is(word: shell.Word, name: str) -> bool:
-    return word.text.partition("=")[0] == f"--{name}"
-
-
-def _ranks(words: Sequence[shell.Word]) -> int | None:
-    """nodes x processes a node of the launcher, where both are written."""
-    found: dict[str, str] = {}
-    for at, word in enumerate(words):
-        name, equals, value = word.text.partition("=")
-        name = name.lstrip("-").replace("_", "-")
-        if name in ("nproc-per-node", "nnodes"):
-            found[name] = value if equals else words[at + 1].text if at + 1 < len(words) else ""
-    if len(found) == 2 and all(re.fullmatch(r"\d{1,9}", value) for value in found.values()):
-        return math.prod(int(value) for value in found.values())
-    return None
-
-
-def _argument(script: shell.Script, given: _Given, words: Sequence[shell.Word], at: int) -> int:
-    word = words[at]
-    name, equals, value = word.text.removeprefix("--").partition("=")
-    place = script.place(word.line)
-    if not word.text.startswith("--") or not name:
-        if word.known:
-            raise SpecError(f"{word.text!r} stands where an argument should", place=place)
-        raise SpecError("arguments that only running the script could tell: write them out, or leave them out", place=place)
-    kind = flags().get(name)
-    if kind is None:
-        near = difflib.get_close_matches(name, flags(), 1, 0.6)
-        hint = f" Did you mean --{near[0]}?" if near else ""
-        raise SpecError(f"--{name}: Megatron-LM has no such argument.{hint}", place=place)
-    at += 1
-    values = [value] if equals else []
-    if not equals:
-        most = {"switches": 0, "one": 1, "three": 3, "many": len(words)}[kind]
-        while at < len(words) and len(values) < most and not re.match(r"--[a-z]", words[at].text):
-            values.append(words[at].text)
-            at += 1
-    if kind == "switches" and equals:
-        raise SpecError(f"--{name} takes no value", place=place)
-    if kind != "switches" and not values:
-        raise SpecError(f"--{name} needs a value", place=place)
-    if name in given.values and given.values[name][0] != values:
-        was = given.values[name][1]
-        raise SpecError(f"--{name} is given twice with different values, at lines {was} and {word.line}", place=place)
-    if values != [FILL_IN]:
-        given.values[name] = (values, word.line)
-    return at
-
-
-def _header(script: shell.Script) -> dict[str, Any]:
-    """What the comment lines of an export carry."""
-    carried: dict[str, Any] = {}
-    for number, line in enumerate(script.lines, 1):
-        if not line.startswith("#: "):
-            continue
-        found = HEADER.fullmatch(line.rstrip())
-        place = script.place(number)
-        if found is None:
-            raise SpecError("a line '#: ' that is not 'field: value'", place=place)
-        name = found.group(1)
-        if name not in CARRIED:
-            raise SpecError(f"{name}: the arguments decide it; it cannot stand in a comment too", place=place, field=name)
-        if name in carried:
-            raise SpecError(f"{name} stands in two comments", place=place, field=name)
-        carried[name] = load.parse_yaml(f"value: {found.group(2)}\n", f"{script.file} line {number}").data["value"]
-    return carried
-
-
 # ---------------------------------------------------------------------------------------------------- arguments to a spec
 
 
-def _spec(given: _Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _spec(given: Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
     if "software.stack" not in carried:
         notes.append(f"software.stack = {STACK}: arguments do not say which release runs")
@@ -253,7 +95,7 @@ def _spec(given: _Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[
     data: dict[str, Any] = {
         "version": 1,
         **{name: carried[name] for name in ("name", "input") if name in carried},
-        "model": _model(given, carried, training["sequence_length"]),
+        "model": model_of(given, carried, training["sequence_length"]),
         "training": training,
         "layout": _layout(given, carried, stack),
         "cluster": {k.split(".")[1]: value for k, value in carried.items() if k.startswith("cluster.")},
@@ -272,7 +114,7 @@ def _spec(given: _Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[
     return data, notes
 
 
-def _accelerators(given: _Given, cluster: Mapping[str, Any], said: int) -> int:
+def _accelerators(given: Given, cluster: Mapping[str, Any], said: int) -> int:
     """Accelerators of several ranks each; else the comment and the launcher contradict each other."""
     ranks = given.ranks or 0
     if ranks % said or ranks // said not in (2, 4, 8):
@@ -283,145 +125,7 @@ def _accelerators(given: _Given, cluster: Mapping[str, Any], said: int) -> int:
     return said
 
 
-def _model(given: _Given, carried: Mapping[str, Any], sequence: int) -> dict[str, Any]:
-    layers, hidden, heads = (given.needed(name) for name in ("num-layers", "hidden-size", "num-attention-heads"))
-    gated = given.has("swiglu")
-    model: dict[str, Any] = {"name": carried.get("model.name", "imported"), "layers": layers, "hidden": hidden, "heads": heads}
-    mla = given.has("multi-latent-attention")
-    groups = given.number("num-query-groups", 1)
-    if given.has("group-query-attention"):
-        model["kv_heads"] = groups
-    if mla:
-        if "kv_heads" in model:
-            raise given.wrong("group-query-attention", "contradicts --multi-latent-attention")
-        model["mla"] = {
-            "q_lora": given.number("q-lora-rank"), "kv_lora": given.number("kv-lora-rank", 32),
-            "qk_nope_head_dim": given.number("qk-head-dim", 128),
-            "qk_rope_head_dim": given.number("qk-pos-emb-head-dim", 64), "v_head_dim": given.number("v-head-dim", 128),
-        }  # fmt: skip
-    elif (width := given.number("kv-channels")) is not None:
-        model["head_dim"] = width
-    ffn = given.number("ffn-hidden-size", int(4 * hidden * 2 / 3 / 64) * 64 if gated else 4 * hidden)
-    model |= {"ffn": ffn, "gated_ffn": gated}
-    if (vocab := given.number("vocab-size")) is not None:
-        model["vocab"] = vocab
-    model["tied_embeddings"] = not given.has("untie-embeddings-and-output-weights")
-    rope = given.has("use-rotary-position-embeddings")
-    positions = given.text("position-embedding-type", "rope" if rope else "learned_absolute", tuple(POSITIONS))
-    model["positions"] = POSITIONS["rope" if rope else str(positions)]
-    rows = given.number("max-position-embeddings", sequence)
-    if model["positions"] == "learned":
-        model["max_positions"] = rows
-    model["norm"] = NORMS[str(given.text("normalization", "LayerNorm", tuple(NORMS)))]
-    if given.has("qk-layernorm"):
-        model["qk_norm"] = "head"
-    if given.text("softmax-type", "vanilla", ("vanilla", "learnable")) == "learnable":
-        model["attention_sinks"] = True
-    if (window := _window(given)) is not None:
-        model["sliding_window"] = window
-    if layers_ahead := given.number("mtp-num-layers"):
-        model["mtp_layers"] = layers_ahead
-    moe = _moe(given, carried, int(ffn or 0), layers)
-    if moe is not None:
-        model["moe"] = moe
-        if moe.get("dense_layers", 0) == 0 and moe.get("every", 1) == 1 and not given.has("ffn-hidden-size"):
-            del model["ffn"]
-    model["biases"] = _biases(given, model)
-    return model
-
-
-def _window(given: _Given) -> dict[str, Any] | None:
-    text, every = given.text("window-size"), given.number("window-attn-skip-freq")
-    if text is None:
-        return None
-    found = re.fullmatch(r"\(?(\d{1,9}), ?0\)?", text)
-    if found is None:
-        raise given.wrong("window-size", f"{text}: a window to the left, as in 1023,0, is wanted")
-    window: dict[str, Any] = {"window": int(found.group(1)) + 1}
-    if every is not None:
-        if every < 2:
-            raise given.wrong("window-attn-skip-freq", f"{every}: at least 2 is wanted")
-        window["local"] = every - 1
-    return window
-
-
-def _biases(given: _Given, model: Mapping[str, Any]) -> dict[str, bool]:
-    linear, moe = not given.has("disable-bias-linear"), model.get("moe")
-    dense = "ffn" in model
-    qkv = given.has("add-qkv-bias") or linear
-    on = {"qkv": qkv, "attn_out": linear, "mlp": linear and dense, "router": linear and moe is not None,
-          "experts": linear and moe is not None}  # fmt: skip
-    return {name: value for name, value in on.items() if value}
-
-
-def _moe(given: _Given, carried: Mapping[str, Any], ffn: int, layers: int) -> dict[str, Any] | None:
-    experts = given.number("num-experts")
-    if not experts:
-        return None
-    given.has("moe-grouped-gemm"), given.has("moe-router-pre-softmax"), given.has("moe-router-score-function")
-    moe: dict[str, Any] = {
-        "experts": experts, "top_k": given.number("moe-router-topk", 2), "expert_ffn": given.number("moe-ffn-hidden-size", ffn)
-    }  # fmt: skip
-    if width := given.number("moe-shared-expert-intermediate-size"):
-        moe |= {"shared_experts": carried.get("model.moe.shared_experts", 1), "shared_expert_ffn": width}
-    elif "model.moe.shared_experts" in carried:
-        raise SpecError("a comment has model.moe.shared_experts, the arguments no --moe-shared-expert-intermediate-size")
-    if given.has("moe-shared-expert-gate"):
-        moe["shared_expert_gate"] = True
-    if (pattern := given.text("moe-layer-freq")) is not None:
-        moe |= _layers(given, pattern, layers)
-    if given.has("moe-router-enable-expert-bias"):
-        moe["router_score_bias"] = True
-    if (factor := given.text("moe-expert-capacity-factor")) is not None:
-        if not re.fullmatch(r"\d{1,3}(\.\d{1,9})?", factor):
-            raise given.wrong("moe-expert-capacity-factor", f"{factor}: a number above 0 is wanted")
-        if not given.has("moe-pad-expert-input-to-capacity"):
-            raise given.wrong("moe-expert-capacity-factor", "without --moe-pad-expert-input-to-capacity: a spec has static ones")
-        moe["capacity_factor"] = float(factor)
-    if "model.moe.imbalance" in carried:
-        moe["imbalance"] = carried["model.moe.imbalance"]
-    return moe
-
-
-def _layers(given: _Given, pattern: str, layers: int) -> dict[str, Any]:
-    """Which layers are MoE: `N`, every N-th from the first on, or a list like ([0]*3+[1]*58)."""
-    if re.fullmatch(r"\d{1,4}", pattern):
-        every = int(pattern)
-        if every == 1:
-            return {}
-        raise given.wrong("moe-layer-freq", f"{pattern}: Megatron makes the first layer MoE, a spec the {every}th; write the list")
-    kinds = _unrolled(given, pattern, layers)
-    dense = kinds.index(1) if 1 in kinds else len(kinds)
-    for every in range(1, layers - dense + 1):
-        wanted = [int(at >= dense and (at - dense) % every == every - 1) for at in range(layers)]
-        if every == 1 and wanted == kinds:
-            return {"dense_layers": dense} if dense else {}
-        first = dense - every + 1  # the dense layers before the first group
-        grouped = [int(at >= first and (at - first) % every == every - 1) for at in range(layers)]
-        if every > 1 and first >= 0 and grouped == kinds:
-            return {"every": every, **({"dense_layers": first} if first else {})}
-    raise given.wrong("moe-layer-freq", f"{pattern}: no number of dense layers and distance between MoE layers gives this")
-
-
-def _unrolled(given: _Given, pattern: str, layers: int) -> list[int]:
-    """Sums of lists with factors, one level of brackets: [0]*3+[1]*58, ([0]+[1])*4."""
-    text = pattern.replace(" ", "")
-    item = r"\[[01](?:,[01])*\](?:\*\d{1,5})?"
-    whole = re.fullmatch(rf"\(({item}(?:\+{item})*)\)(?:\*(\d{{1,5}}))?|({item}(?:\+{item})*)", text)
-    if whole is None or len(text) > 20_000:
-        raise given.wrong("moe-layer-freq", f"{pattern[:60]}: a list like ([0]*3+[1]*58) is wanted")
-    kinds: list[int] = []
-    for found in re.finditer(r"\[([01,]+)\](?:\*(\d+))?", whole.group(1) or whole.group(3)):
-        kinds += [int(one) for one in found.group(1).split(",")] * min(int(found.group(2) or 1), layers + 1)
-        if len(kinds) > layers:
-            break
-    kinds = kinds * min(int(whole.group(2) or 1), layers + 1)
-    if len(kinds) != layers:
-        raise given.wrong("moe-layer-freq", f"{pattern[:60]}: does not have one entry for each of the {layers} layers")
-    return kinds
-
-
-def _layout(given: _Given, carried: Mapping[str, Any], stack: stacks.Stack) -> dict[str, Any]:
+def _layout(given: Given, carried: Mapping[str, Any], stack: stacks.Stack) -> dict[str, Any]:
     tp, pp = given.number("tensor-model-parallel-size", 1), given.number("pipeline-model-parallel-size", 1)
     cp = given.number("context-parallel-size", 1)
     layout: dict[str, Any] = {"tp": tp, "pp": pp, "cp": cp, "micro_batch": given.needed("micro-batch-size")}
@@ -451,7 +155,7 @@ def _layout(given: _Given, carried: Mapping[str, Any], stack: stacks.Stack) -> d
     return layout
 
 
-def _stages(given: _Given, layout: dict[str, Any], pp: int) -> None:
+def _stages(given: Given, layout: dict[str, Any], pp: int) -> None:
     text, virtual = given.text("pipeline-model-parallel-layout"), given.number("num-virtual-stages-per-pipeline-rank")
     per_stage = given.number("num-layers-per-virtual-pipeline-stage")
     if sum(value is not None for value in (text, virtual, per_stage)) > 1:
@@ -463,12 +167,10 @@ def _stages(given: _Given, layout: dict[str, Any], pp: int) -> None:
         if (layers := given.number(flag)) is not None:
             layout[name] = layers
     if text is not None:
-        from codesign.spec.stages import count_stages
-
-        stages = count_stages(text)
-        if stages % pp:
-            raise given.wrong("pipeline-model-parallel-layout", f"{text}: {stages} stages, no multiple of pp {pp}")
-        vpp = stages // pp
+        count = stages.count_stages(text)
+        if count % pp:
+            raise given.wrong("pipeline-model-parallel-layout", f"{text}: {count} stages, no multiple of pp {pp}")
+        vpp = count // pp
         layout["stages"] = text
     elif per_stage is not None:
         layers = given.needed("num-layers")
@@ -484,7 +186,7 @@ def _stages(given: _Given, layout: dict[str, Any], pp: int) -> None:
     layout["schedule"] = "none" if pp == 1 else "interleaved" if vpp > 1 else "1f1b"
 
 
-def _sharding(given: _Given, layout: dict[str, Any]) -> None:
+def _sharding(given: Given, layout: dict[str, Any]) -> None:
     distributed = given.has("use-distributed-optimizer")
     strategy = given.text("data-parallel-sharding-strategy", "optim_grads_params", tuple(STRATEGIES))
     instances = given.number("num-distributed-optimizer-instances", 1) or 1
@@ -494,7 +196,7 @@ def _sharding(given: _Given, layout: dict[str, Any]) -> None:
         layout["sharding"] = STRATEGIES[str(strategy)]
     if instances > 1:
         if layout["sharding"] != "zero3":
-            raise given.wrong("num-distributed-optimizer-instances", f"{instances}: a spec has groups of full sharding (hsdp) only")
+            raise given.wrong("num-distributed-optimizer-instances", f"{instances}: a spec has groups with zero3 only (hsdp)")
         layout["sharding"] = "hsdp"
         if given.ranks is None:
             raise given.wrong("num-distributed-optimizer-instances", "needs the number of ranks: --nnodes and --nproc-per-node")
@@ -503,7 +205,7 @@ def _sharding(given: _Given, layout: dict[str, Any]) -> None:
         layout["reshard_after_forward"] = True
 
 
-def _memory(given: _Given, layout: dict[str, Any]) -> None:
+def _memory(given: Given, layout: dict[str, Any]) -> None:
     granularity = given.text("recompute-granularity", None, ("selective", "full"))
     method, layers = given.text("recompute-method", None, ("uniform", "block")), given.number("recompute-num-layers")
     modules = given.values.get("recompute-modules", (["core_attn"], 0))[0]
@@ -534,7 +236,7 @@ def _memory(given: _Given, layout: dict[str, Any]) -> None:
         layout["cuda_graphs"] = list(scopes)
 
 
-def _training(given: _Given, carried: Mapping[str, Any]) -> dict[str, Any]:
+def _training(given: Given, carried: Mapping[str, Any]) -> dict[str, Any]:
     training: dict[str, Any] = {"sequence_length": given.needed("seq-length")}
     given.has("dataloader-inter-document-masking"), given.has("attention-dropout"), given.has("hidden-dropout")
     optimizer = OPTIMIZERS[str(given.text("optimizer", "adam", tuple(OPTIMIZERS)))]
@@ -546,13 +248,13 @@ def _training(given: _Given, carried: Mapping[str, Any]) -> dict[str, Any]:
     return training
 
 
-def _batch(given: _Given, data: dict[str, Any], said: float | None, notes: list[str]) -> None:
+def _batch(given: Given, data: dict[str, Any], said: float | None, notes: list[str]) -> None:
     """Global batch and length of the run: Megatron takes one micro-batch a rank where it is not told."""
     training, layout = data["training"], data["layout"]
     batch = given.number("global-batch-size")
     if batch is None and given.ranks is not None:
         batch = layout["micro_batch"] * given.ranks // (layout["tp"] * layout["pp"] * layout["cp"])
-        notes.append(f"training.global_batch_sequences = {batch}: one micro-batch on every data-parallel rank, Megatron's default")
+        notes.append(f"training.global_batch_sequences = {batch}: one micro-batch a data-parallel rank, Megatron's default")
     if batch is None:
         return
     training["global_batch_sequences"] = batch
@@ -569,7 +271,7 @@ def _batch(given: _Given, data: dict[str, Any], said: float | None, notes: list[
         training["tokens"] = float(tokens)
 
 
-def _moe_layout(given: _Given, data: dict[str, Any], stack: stacks.Stack, moe: Mapping[str, Any]) -> None:
+def _moe_layout(given: Given, data: dict[str, Any], stack: stacks.Stack, moe: Mapping[str, Any]) -> None:
     layout, software = data["layout"], data["software"]
     layout["ep"] = given.number("expert-model-parallel-size", 1)
     layout["etp"] = given.number("expert-tensor-parallel-size", layout["tp"])
@@ -584,7 +286,7 @@ def _moe_layout(given: _Given, data: dict[str, Any], stack: stacks.Stack, moe: M
         layout["expert_groups_per_token"] = most
 
 
-def _precision(given: _Given, software: dict[str, Any], stack: stacks.Stack) -> str | dict[str, Any]:
+def _precision(given: Given, software: dict[str, Any], stack: stacks.Stack) -> str | dict[str, Any]:
     half = "bf16" if given.has("bf16") else "fp16" if given.has("fp16") else "fp32"
     if half == "bf16" and given.has("fp16"):
         raise given.wrong("fp16", "contradicts --bf16: keep one of them")
@@ -597,7 +299,7 @@ def _precision(given: _Given, software: dict[str, Any], stack: stacks.Stack) -> 
     if fp8 is not None or fp4 is not None:
         matmul = "nvfp4" if fp4 is not None else FP8_RECIPES[str(recipe)]
         if half != "bf16":
-            raise given.wrong("fp8-format" if fp8 is not None else "fp4-format", "without --bf16: a spec's narrow recipes run on it")
+            raise given.wrong("fp8-format" if fp4 is None else "fp4-format", "without --bf16: a spec's narrow recipes run on it")
         gather = given.has("fp8-param-gather") if fp4 is None else given.has("fp4-param-gather")
         if gather != stack.low_precision_parameters:
             software["low_precision_parameters"] = gather
@@ -609,14 +311,14 @@ def _precision(given: _Given, software: dict[str, Any], stack: stacks.Stack) -> 
         precision["gradients"] = gradients
     moments, second = (given.text(name, "fp32") for name in ("exp-avg-dtype", "exp-avg-sq-dtype"))
     if moments != second:
-        raise given.wrong("exp-avg-sq-dtype", f"{second}: a spec has one dtype for both moments, and --exp-avg-dtype is {moments}")
+        raise given.wrong("exp-avg-sq-dtype", f"{second}: a spec has one dtype for both moments, the other is {moments}")
     given.has("use-precision-aware-optimizer")
     if moments != "fp32":
         precision["moments"] = moments
     return precision if len(precision) > 1 else matmul
 
 
-def _software(given: _Given, carried: Mapping[str, Any], stack: stacks.Stack) -> dict[str, Any]:
+def _software(given: Given, carried: Mapping[str, Any], stack: stacks.Stack) -> dict[str, Any]:
     software: dict[str, Any] = {"stack": stack.name}
     for name in ("date", "host_layer_s"):
         if f"software.{name}" in carried:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from codesign.errors import Place, SpecError
+from codesign.spec.arithmetic import calculate
 
 UNKNOWN = "\0"  # stands in a word for what only running the script could tell
 MAX_EXPANDED = 2**21  # characters that a script may expand to
@@ -20,7 +21,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
 _SEPARATORS = ";|&()<>\n"
 _OPEN, _CLOSE = ("if", "case", "for", "while", "until"), ("fi", "esac", "done")
-_SUM = re.compile(r"[0-9+\-*/ ()]{1,200}")
 
 Char = tuple[str, int]  # a character and its line
 
@@ -350,12 +350,8 @@ class _Reader:
         """A sum or product of whole numbers; UNKNOWN where it is anything else."""
         text = _NAME.sub(lambda found: "".join(c for c, _ in self.value(found.group(), 1)), inside.replace("$", ""))
         text = text.replace("{", "").replace("}", "")
-        if not _SUM.fullmatch(text) or "**" in text:
-            return UNKNOWN
-        try:
-            return str(_calculate(re.findall(r"\d+|//|[-+*/()]", text)))
-        except (ValueError, IndexError, ZeroDivisionError):
-            return UNKNOWN
+        value = calculate(text)
+        return UNKNOWN if value is None else str(value)
 
     def split(self, chars: list[tuple[Char, bool]]) -> list[Word]:
         """Words of an expanded text: cut at blanks that came from an unquoted variable, and between words of an array."""
@@ -374,39 +370,3 @@ class _Reader:
         if text is not None:
             words.append(Word("".join(text), line))
         return words
-
-
-def _calculate(tokens: list[str]) -> int:
-    """Whole-number arithmetic with brackets; numbers of at most 18 digits."""
-    value = _sum(tokens)
-    if tokens:
-        raise ValueError(tokens)
-    return value
-
-
-def _sum(tokens: list[str]) -> int:
-    value = _product(tokens)
-    while tokens and tokens[0] in "+-":
-        value = value + _product(tokens) if tokens.pop(0) == "+" else value - _product(tokens)
-    return value
-
-
-def _product(tokens: list[str]) -> int:
-    value = _number(tokens)
-    while tokens and tokens[0] in "*/":
-        value = value * _number(tokens) if tokens.pop(0) == "*" else value // _number(tokens)
-    return value
-
-
-def _number(tokens: list[str]) -> int:
-    token = tokens.pop(0)
-    if token == "-":
-        return -_number(tokens)
-    if token == "(":
-        value = _sum(tokens)
-        if tokens.pop(0) != ")":
-            raise ValueError(token)
-        return value
-    if not token.isdigit() or len(token) > 18:
-        raise ValueError(token)
-    return int(token)

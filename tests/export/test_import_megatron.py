@@ -10,7 +10,7 @@ import yaml
 
 from codesign import cli, plan
 from codesign.errors import SpecError
-from codesign.spec import megatron, shell
+from codesign.spec import megatron, megatron_args, shell
 
 SETS = ["cluster.profile=h100-sxm-80gb"]
 # In the style of the examples of Megatron-LM: variables, arrays, continuations, quotes, conditions, torchrun.
@@ -95,7 +95,8 @@ GPT_ARGS="
     --micro-batch-size 4 --global-batch-size=256
     --fp16 --vocab-size 50304
 "
-python -m torch.distributed.launch --nproc_per_node 8 --nnodes 2 pretrain_gpt.py $GPT_ARGS --recompute-activations 2>&1 | tee log.txt
+python -m torch.distributed.launch --nproc_per_node 8 --nnodes 2 pretrain_gpt.py $GPT_ARGS \\
+    --recompute-activations 2>&1 | tee log.txt
 """
 PLAIN = (
     "--num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 1024 --micro-batch-size 1 --global-batch-size 8\n"
@@ -230,7 +231,8 @@ def test_expansion_is_bounded():
 
 
 def test_reader_of_scripts():
-    text = "A=1 # no\nB='a b'\nC=\"$A-${B}\"\ncat <<EOF\n--num-layers 9\nEOF\nrun $A \"$B\" $B ${C} ${D:-d} \\\n  e 'f\\n' g\\ h \"$(date)\" ; next $((2*(3+4)-1))\n"
+    text = "A=1 # no\nB='a b'\nC=\"$A-${B}\"\ncat <<EOF\n--num-layers 9\nEOF\n"
+    text += "run $A \"$B\" $B ${C} ${D:-d} \\\n  e 'f\\n' g\\ h \"$(date)\" ; next $((2*(3+4)-1))\n"
     commands = [[word.text for word in words] for words in shell.read(text, "x").commands]
     assert commands == [
         ["cat"], ["run", "1", "a b", "a", "b", "1-a", "b", "d", "e", "f\\n", "g h", shell.UNKNOWN], ["next", "13"],
@@ -239,6 +241,6 @@ def test_reader_of_scripts():
 
 
 def test_arguments_of_the_parser_are_known():
-    kinds = megatron.flags()
+    kinds = megatron_args.flags()
     assert kinds["num-layers"] == "one" and kinds["swiglu"] == "switches" and kinds["recompute-modules"] == "many"
     assert len(kinds) > 800

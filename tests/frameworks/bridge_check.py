@@ -33,7 +33,7 @@ def prepare(folder: Path, given):
             found |= {one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)}
             for base in node.bases:
                 base_name = ast.unparse(base).split(".")[-1]
-                for one in (base_name, BASES.get(base_name, ""), base_name.removeprefix("MCore"), base_name.removeprefix("MTrain")):
+                for one in (base_name, BASES.get(base_name, ""), base_name.removeprefix("MCore")):
                     if one and one not in seen:
                         found |= fields(one, seen | {name, one})
         return frozenset(found)

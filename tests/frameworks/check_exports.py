@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import launches
+
 from codesign.errors import SpecError
 from codesign.export import asked as asking
 from codesign.export.launch import export

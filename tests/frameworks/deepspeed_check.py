@@ -33,6 +33,7 @@ def prepare(folder: Path, _: object):
         matmul = value("training.precision.matmul")
         kind, tp, pp = value("layout.sharding"), value("layout.tp"), value("layout.pp")
         batch, dp, micro = value("training.global_batch_sequences"), value("layout.dp"), value("layout.micro_batch")
+        optimizer = {"adamw": "adamw", "sgd": "SGD", "muon": "muon"}[value("training.optimizer.name")]
         offload = config.zero_config.offload_optimizer
         return {
             "world": (config.world_size, dp),
@@ -46,7 +47,7 @@ def prepare(folder: Path, _: object):
             "gradients": (config.grad_accum_dtype, value("training.precision.gradients")),
             "tp": (config.tensor_parallel_config.autotp_size or 1, tp),
             "pp": (config.pipeline["stages"] if config.pipeline["stages"] != "auto" else 1, pp),
-            "optimizer": (config.optimizer_name, {"adamw": "adamw", "sgd": "SGD", "muon": "muon"}[value("training.optimizer.name")]),
+            "optimizer": (config.optimizer_name, optimizer),
             "offload": (offload is not None and offload.device == "cpu", value("layout.offload.optimizer")),
         }
 

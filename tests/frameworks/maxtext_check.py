@@ -41,7 +41,8 @@ def prepare(folder: Path, _: object):
             path = Path(where) / "plan.yml"
             path.write_text(text.replace('"base.yml"', f'"{folder}/src/maxtext/configs/base.yml"'))
             config = pyconfig.initialize(
-                ["train", str(path)], internal_compile=True, internal_compile_num_devices=asked.ranks, skip_jax_distributed_system=True
+                ["train", str(path)], internal_compile=True, internal_compile_num_devices=asked.ranks,
+                skip_jax_distributed_system=True,
             )
         return pairs | compare(config, asked)
 

@@ -47,10 +47,9 @@ def prepare(folder: Path, _: object):
         typing.override = typing_extensions.override  # type: ignore[attr-defined]
     sys.path.insert(0, str(folder))
     import torch
-    from megatron.training import arguments as theirs
-
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.transformer import transformer_config
+    from megatron.training import arguments as theirs
 
     # The machine that is checked for is a Hopper with Transformer Engine; this one has neither.
     torch.cuda.get_device_capability = lambda *_, **__: (9, 0)

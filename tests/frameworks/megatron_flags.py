@@ -27,7 +27,7 @@ def main(folder: str) -> None:
         kinds[kind] += [option[2:] for option in action.option_strings if option.startswith("--")]
     lines = [
         "# Every argument of Megatron-LM's parser and how many values it takes, at NVIDIA/Megatron-LM commit",
-        f"# {COMMIT}. Written by tests/frameworks/megatron_flags.py; read by codesign.spec.megatron.",
+        f"# {COMMIT}. Written by tests/frameworks/megatron_flags.py; read by codesign.spec.megatron_args.",
     ]
     for kind, names in kinds.items():
         text = " ".join(sorted(names))

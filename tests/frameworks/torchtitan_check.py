@@ -9,9 +9,12 @@ from pathlib import Path
 def prepare(folder: Path, _: object):
     sys.path.insert(0, str(folder))
     from torchtitan.components.data import ConcatThenSplitPackingConfig, GrainDataLoader
+    from torchtitan.components.quantization import float8
     from torchtitan.distributed import ParallelDims
     from torchtitan.hf_datasets.text_datasets import DATASETS
     from torchtitan.trainer import Trainer
+
+    float8.has_cuda_capability = lambda *_: True  # the machine that is checked for is a Hopper; this one has no GPU
 
     def one(text: str, asked):
         try:
