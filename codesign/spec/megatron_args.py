@@ -78,10 +78,12 @@ def flags() -> dict[str, str]:
 
 
 def arguments(script: shell.Script) -> Given:
-    """The arguments of the one command that has --num-layers. Raises SpecError."""
+    """The arguments of the one command, or else the one variable, that has --num-layers. Raises SpecError."""
     if script.commands and all(words[0].text.startswith("--") for words in script.commands):
         script.commands = [[word for words in script.commands for word in words]]  # a list, on as many lines as one likes
     launches = [words for words in script.commands if any(_is(word, "num-layers") for word in words)]
+    if not launches:  # a file that only sets variables, for another one to launch
+        launches = [words for words in script.held.values() if any(_is(word, "num-layers") for word in words)]
     if not launches:
         raise SpecError(
             f"{script.file}: no command has --num-layers: no arguments of Megatron-LM were found"
@@ -89,7 +91,7 @@ def arguments(script: shell.Script) -> Given:
         )
     if len(launches) > 1:
         lines = " and ".join(str(words[0].line) for words in launches[:3])
-        raise SpecError(f"{script.file}: several commands with Megatron-LM's arguments, at lines {lines}: keep one")
+        raise SpecError(f"{script.file}: several commands or variables with Megatron-LM's arguments, at lines {lines}: keep one")
     words = launches[0]
     start = next((at + 1 for at, word in enumerate(words) if word.text.endswith(".py")), 0)
     given = Given(script, ranks=_ranks(words[:start]))

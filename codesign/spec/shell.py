@@ -46,6 +46,7 @@ class Script:
     commands: list[list[Word]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     exported: dict[str, str] = field(default_factory=dict)  # variables of the environment that the script sets
+    held: dict[str, list[Word]] = field(default_factory=dict)  # words of every variable and array in the end
 
     def place(self, line: int) -> Place:
         return Place(self.file, line, 1, self.lines[line - 1][:160] if 0 < line <= len(self.lines) else "")
@@ -123,6 +124,8 @@ class _Reader:
                 started = True
                 words += found
         self.finish(words)
+        texts = {name: self.split([(char, False) for char in value]) for name, value in self.variables.items()}
+        self.script.held = {**texts, **self.arrays}
 
     def finish(self, words: list[Word]) -> None:
         if not words:

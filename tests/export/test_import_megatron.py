@@ -129,6 +129,11 @@ def test_script_with_strings_is_read():
     assert data["cluster"]["accelerators"] == 16
 
 
+def test_file_that_only_sets_a_variable_is_read():
+    data, _ = megatron.read_text(f'MODEL_ARGS="\n{PLAIN}\n"\nOTHER=3\n', "conf.sh", PLAIN_SETS)
+    assert data["model"]["layers"] == 4
+
+
 def test_arguments_alone_are_read_with_megatrons_defaults():
     data, _ = megatron.read_text(PLAIN, "args.txt", PLAIN_SETS)
     assert data["model"]["ffn"] == 2048 and data["model"]["tied_embeddings"] and not data["model"]["gated_ffn"]
