@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.errors import Place, SpecError
-from codesign.spec import load, shell, stacks, stages
+from codesign.spec import load, profiles, shell, stacks, stages
 from codesign.spec.megatron_args import Given, arguments, header
 from codesign.spec.megatron_model import model_of
 
@@ -26,17 +26,20 @@ STRATEGIES = {"no_shard": "none", "optim": "zero1", "optim_grads": "zero2", "opt
 
 # Arguments that change the model or the step in a way that no field of a spec says: refused, never left out in silence.
 REFUSED = (
-    "account-for-embedding-in-pipeline-split", "account-for-loss-in-pipeline-split", "attention-output-gate",
-    "cpu-offloading-num-layers", "decoder-num-layers", "decoder-seq-length", "encoder-num-layers", "encoder-seq-length",
-    "expert-tensor-parallel-num-weight-shards", "external-cuda-graph", "enable-cuda-graph",
-    "fine-grained-activation-offloading", "fp32-residual-connection", "heterogeneous-layers-config-path",
-    "heterogeneous-layers-config-encoded-json", "hierarchical-context-parallel-sizes", "hybrid-context-parallel",
-    "hybrid-layer-pattern", "hybrid-override-pattern", "experimental-attention-variant", "linear-attention-freq",
-    "moe-expert-rank-capacity-factor", "moe-latent-size", "mtp-use-repeated-layer", "multimodal", "num-moe-experts",
-    "optimizer-offload-fraction", "rampup-batch-size", "spec", "step-batch-size-schedule",
-    "tensor-parallel-num-weight-shards", "use-torch-fsdp2", "yaml-cfg", "fp8-recipe-custom", "qk-l2-norm",
-    "apply-residual-connection-post-layernorm", "enable-full-sharding-in-hsdp", "outer-dp-sharding-strategy",
-    "squared-relu", "moe-layer-recompute", "distribute-saved-activations", "use-legacy-models",
+    "account-for-embedding-in-pipeline-split", "account-for-loss-in-pipeline-split",
+    "apply-residual-connection-post-layernorm", "attention-output-gate", "cpu-offloading-num-layers", "cuda-graph-scope",
+    "decoder-num-layers", "decoder-seq-length", "delay-wgrad-compute", "disable-fp8-wgrad", "distribute-saved-activations",
+    "enable-cuda-graph", "enable-full-sharding-in-hsdp", "enable-mhc-connections", "encoder-num-layers",
+    "encoder-seq-length", "experimental-attention-variant", "expert-tensor-parallel-num-weight-shards",
+    "external-cuda-graph", "fine-grained-activation-offloading", "first-last-layers-bf16", "fp32-residual-connection",
+    "fp8-output-proj", "heterogeneous-layers-config-encoded-json", "heterogeneous-layers-config-path",
+    "hierarchical-context-parallel-sizes", "hybrid-context-parallel", "hybrid-layer-pattern", "hybrid-override-pattern",
+    "linear-attention-freq", "mamba-state-dim", "moe-combine-bwd-dtype", "moe-dispatch-fwd-dtype",
+    "moe-expert-rank-capacity-factor", "moe-latent-size", "moe-layer-recompute", "moe-paged-stash", "moe-use-upcycling",
+    "mtp-standalone", "mtp-use-repeated-layer", "no-fp8-wgrad", "optimizer-offload-fraction", "outer-dp-sharding-strategy",
+    "qk-l2-norm", "rampup-batch-size", "spec", "squared-relu", "step-batch-size-schedule",
+    "tensor-parallel-num-weight-shards", "use-checkpoint-args", "use-mp-args-from-checkpoint-args", "use-torch-fsdp2",
+    "yaml-cfg",
 )  # fmt: skip
 
 
@@ -103,9 +106,7 @@ def _spec(given: Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[s
     }
     cluster = data["cluster"]
     if given.ranks is not None:
-        said = cluster.setdefault("accelerators", given.ranks)
-        if said != given.ranks:
-            cluster["accelerators"] = _accelerators(given, cluster, said)
+        cluster["accelerators"] = _accelerators(given, cluster)
     moe = data["model"].get("moe")
     if moe is not None:
         _moe_layout(given, data, stack, moe)
@@ -114,16 +115,17 @@ def _spec(given: Given, carried: dict[str, Any]) -> tuple[dict[str, Any], list[s
     return data, notes
 
 
-def _accelerators(given: Given, cluster: Mapping[str, Any], said: int) -> int:
-    """Accelerators of several ranks each; else the comment and the launcher contradict each other."""
-    ranks = given.ranks or 0
-    if ranks % said or ranks // said not in (2, 4, 8):
+def _accelerators(given: Given, cluster: Mapping[str, Any]) -> int:
+    """The launcher's ranks as accelerators; a comment that says otherwise is refused."""
+    ranks, name = given.ranks or 0, cluster.get("profile")
+    each = profiles.load(name).ranks_per_accelerator if isinstance(name, str) else 1
+    said = cluster.get("accelerators", ranks // each)
+    if said * each != ranks:
         raise SpecError(
             f"the launcher starts {ranks} ranks, but a comment says cluster.accelerators: {said}", field="cluster.accelerators",
             place=Place(given.script.file, 1, 1),
         )  # fmt: skip
     return said
-
 
 def _layout(given: Given, carried: Mapping[str, Any], stack: stacks.Stack) -> dict[str, Any]:
     tp, pp = given.number("tensor-model-parallel-size", 1), given.number("pipeline-model-parallel-size", 1)
@@ -217,6 +219,9 @@ def _memory(given: Given, layout: dict[str, Any]) -> None:
     elif granularity == "full":
         if method is None or layers is None:
             raise given.wrong("recompute-granularity", "full needs --recompute-method and --recompute-num-layers")
+        uneven = layout.keys() & {"stages", "first_stage_layers", "last_stage_layers"}
+        if method == "block" and uneven:
+            raise given.wrong("recompute-method", f"block with layout.{min(uneven)}: a spec has one share for all stages")
         held = given.needed("num-layers") / (layout["pp"] * layout.get("vpp", 1))
         fraction = 1.0 if method == "uniform" else min(layers / held, 1.0)
         if method == "uniform" and layers != 1:
@@ -224,7 +229,7 @@ def _memory(given: Given, layout: dict[str, Any]) -> None:
         layout["recompute"] = {"granularity": "full", "fraction": fraction}
     if given.has("optimizer-cpu-offload"):
         layout["offload"] = {"optimizer": True}
-    implementation = given.text("cuda-graph-impl", "none")
+    implementation = given.text("cuda-graph-impl", "none", ("none", "local", "transformer_engine", "full_iteration"))
     scopes = given.values.get("cuda-graph-modules", ([], 0))[0]
     given.read.add("cuda-graph-modules")
     if implementation == "full_iteration":
@@ -303,6 +308,8 @@ def _precision(given: Given, software: dict[str, Any], stack: stacks.Stack) -> s
         gather = given.has("fp8-param-gather") if fp4 is None else given.has("fp4-param-gather")
         if gather != stack.low_precision_parameters:
             software["low_precision_parameters"] = gather
+    for name in ("main-params-dtype", "main-grads-dtype"):
+        given.text(name, "fp32", ("fp32",))
     wide = given.has("accumulate-allreduce-grads-in-fp32")
     narrow = given.has("grad-reduce-in-bf16")
     gradients = "fp32" if half == "fp32" or (half == "bf16" and not narrow) or wide else half

@@ -48,7 +48,9 @@ class Given:
         self.read.add(name)
         if name not in self.values:
             return default
-        value = self.values[name][0][0]
+        value, *more = self.values[name][0]
+        if more:
+            raise self.wrong(name, f"has {1 + len(more)} values: one is wanted here")
         if shell.UNKNOWN in value:
             raise self.wrong(name, "has a value that only running the script could tell: write it out")
         if allowed and value not in allowed:

@@ -16,7 +16,7 @@ NORMS = {"RMSNorm": "rmsnorm", "LayerNorm": "layernorm"}
 def model_of(given: Given, carried: Mapping[str, Any], sequence: int) -> dict[str, Any]:
     """The `model:` section; `sequence` is the default length of the position table. Raises SpecError."""
     layers, hidden, heads = (given.needed(name) for name in ("num-layers", "hidden-size", "num-attention-heads"))
-    gated = given.has("swiglu")
+    gated = given.has("swiglu") or given.has("quick-geglu")
     model: dict[str, Any] = {"name": carried.get("model.name", "imported"), "layers": layers, "hidden": hidden, "heads": heads}
     mla = given.has("multi-latent-attention")
     groups = given.number("num-query-groups", 1)

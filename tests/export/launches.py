@@ -48,6 +48,8 @@ MEGATRON: dict[str, dict[str, Any]] = {
     "gpt-oss-20b": _spec("gpt-oss-20b", {"tp": 1, "pp": 2, "ep": 8, "sharding": "zero1"}, {}, 64),
     "qwen2.5-72b": _spec("qwen2.5-72b", {"tp": 8, "pp": 4, "sharding": "zero1", "offload": {"optimizer": True}},
                          {"packing": {"mean_document_tokens": 512}}, 256),
+    "llama-2-7b-two-ranks": _spec("llama-2-7b", {"tp": 2, "pp": 2, "sharding": "zero1", "order": ["tp", "cp", "ep", "dp", "pp"]},
+                                  {}, 32, profile="trainium1"),
     "every-other-layer": _spec(
         {"layers": 12, "hidden": 2048, "heads": 16, "kv_heads": 4, "ffn": 8192, "vocab": 50304, "name": "every other",
          "moe": {"experts": 16, "top_k": 1, "expert_ffn": 4096, "every": 2, "dense_layers": 2, "capacity_factor": 1.25}},

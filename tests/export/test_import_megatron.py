@@ -173,6 +173,9 @@ BAD = [
     ("--bf16", "--tensor-model-parallel-size $(nvidia-smi -L)", "only running the script"),
     ("--bf16", "--position-embedding-type mrope", "mrope: not understood here. Allowed: rope"),
     ("--bf16", "--hybrid-layer-pattern M*M*", "no field of a spec says"),
+    ("--bf16", "--cp-comm-type p2p a2a", "has 2 values: one is wanted"),
+    ("--bf16", "--main-grads-dtype bf16", "bf16: not understood"),
+    ("--bf16", "--cuda-graph-impl eager", "eager: not understood"),
     ("--bf16", "--use-torch-fsdp2", "no field of a spec says"),
     ("--bf16", "--bf16 --fp8-format hybrid --fp8-recipe custom", "custom: not understood"),
     ("--bf16", "--fp8-format hybrid", "without --bf16"),
@@ -209,6 +212,12 @@ def test_launcher_and_comment_must_agree():
     text = f"torchrun --nproc-per-node 8 --nnodes 3 pretrain_gpt.py {PLAIN.replace(chr(10), ' ')}\n#: cluster.accelerators: 64\n"
     with pytest.raises(SpecError, match="the launcher starts 24 ranks"):
         megatron.read_text(text, "args.txt", SETS)
+
+
+def test_launcher_alone_says_how_many_accelerators():
+    text = f"torchrun --nproc-per-node=8 --nnodes=3 pretrain_gpt.py {PLAIN.replace(chr(10), ' ')}"
+    data, _ = megatron.read_text(text, "args.txt", [*SETS, "training.global_batch_sequences=24"])
+    assert data["cluster"]["accelerators"] == 24
 
 
 def test_several_launches_are_refused():
@@ -249,3 +258,4 @@ def test_arguments_of_the_parser_are_known():
     kinds = megatron_args.flags()
     assert kinds["num-layers"] == "one" and kinds["swiglu"] == "switches" and kinds["recompute-modules"] == "many"
     assert len(kinds) > 800
+    assert set(megatron.REFUSED) <= set(kinds)
