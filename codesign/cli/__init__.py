@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 from codesign import __version__
-from codesign.cli import catalog, compare, evidence, explain, export, files, hardware, plan, search, shapes, timeline, what_if
+from codesign.cli import (
+    catalog,
+    compare,
+    evidence,
+    explain,
+    export,
+    files,
+    hardware,
+    plan,
+    search,
+    shapes,
+    timeline,
+    what_if,
+)
 from codesign.cli.options import STYLE, epilog
 from codesign.cli.output import emit, say, show_traceback
 from codesign.errors import CodesignError
