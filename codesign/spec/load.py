@@ -30,6 +30,8 @@ VERSION = 1
 MAX_BYTES = 2**20
 MAX_DEPTH = 16
 _MOST_WORDED = 100  # errors of one spec for which a message is written
+_MOST_SHOWN = 5  # further errors that are shown under the first
+_MOST_LINE = 300  # characters of one of them
 _MAX_LINE = 160  # a longer source line is not shown under a message
 
 # Fields that may be written as a bare name: path -> the field of the section that the name fills.
@@ -572,12 +574,13 @@ def field_error(document: Document, name: str, message: str, key: bool = False) 
 
 
 def first_problem(document: Document, problems: list[tuple[str, str, bool]]) -> SpecError:
-    """The first problem in the order of the file, saying how many more there are."""
+    """The first problem in the order of the file, the next ones in a line each, and how many there are beside it."""
     errors = [field_error(document, name, message, key) for name, message, key in problems]
     errors.sort(key=_file_order)
     if more := len(errors) - 1:
         message = f"{errors[0].message} (and {more} more)"
-        return SpecError(message, field=errors[0].field, place=errors[0].place)
+        others = tuple(_clip(f"{one.place}: {one.message}", _MOST_LINE) for one in errors[1 : _MOST_SHOWN + 1] if one.message)
+        return SpecError(message, field=errors[0].field, place=errors[0].place, more=others)
     return errors[0]
 
 
@@ -704,12 +707,12 @@ def _wanted_option(option: dict[str, Any]) -> str:
 
 
 def _range(option: dict[str, Any]) -> str:
-    low, high, above = option.get("minimum"), option.get("maximum"), option.get("exclusiveMinimum")
+    low, high = option.get("minimum"), option.get("maximum")
+    above, below = option.get("exclusiveMinimum"), option.get("exclusiveMaximum")
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}"
-    if above is not None and high is not None:
-        return f" above {above:,}, at most {high:,}"
-    return ""
+    bounds = (("above", above), ("at least", low), ("at most", high), ("below", below))
+    return ", ".join(f" {word} {value:,}" for word, value in bounds if value is not None).replace(",  ", ", ")
 
 
 # what other tools call a value of ours
