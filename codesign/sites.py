@@ -309,7 +309,8 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
     if sync.overlap == "one-step-late" and exchange.gradient:
         made.notes.append("gradients one step late: what that costs in loss is not published for large models, and not counted")
     if exchange.gradient and sync.gradient_bits is not None and sync.gradient_bits < 16:
-        made.notes.append(f"gradients of {sync.gradient_bits:g} bits between sites: what fewer than 16 cost in loss is not counted")
+        bits = f"gradients of {sync.gradient_bits:g} bits between sites"
+        made.notes.append(f"{bits}: what fewer than 16 cost in loss is not counted")
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:

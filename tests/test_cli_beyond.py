@@ -101,3 +101,25 @@ def test_explain_of_the_run_prints_before_and_after(run: Run):
 def test_a_misspelt_quantity_of_a_run_is_found(run: Run):
     code, _, err = run("explain", STORY, "gooput")
     assert code == 2 and "Did you mean 'goodput'" in err
+
+
+def test_days_and_cost_of_a_requirement_are_those_of_the_run(run: Run):
+    """`now` is what `plan` says, at the price of the run; at the path that is found the run is that long, within a per cent."""
+    code, out, err = run("require", STORY, "--target", "days=18", "--target", "cost=9.9e6", "--format", "json")
+    told, made = json.loads(out), run_plan(planner.plan(STORY))
+    now = {goal["name"]: goal["now"] for goal in told["targets"]}
+    assert (code, err) == (0, "")
+    assert now["days"] == pytest.approx(made.value("run_wall_s") / 86400.0, rel=1e-12)
+    assert now["cost"] == pytest.approx(made.value("rental_cost"), rel=1e-12) and told["price"] == 2.5
+    sets = [f"{name}={value}" for name, value in told["path"]["settings"].items()]
+    there = run_plan(planner.plan(STORY, sets=sets))
+    assert there.value("run_wall_s") / 86400.0 == pytest.approx(18.0, rel=0.01)
+    assert there.value("rental_cost") < 9.9e6 * 1.01
+    screen = run("require", STORY, "--target", "cost=9.9e6", "--price", "3")[1]
+    assert "cost at 3 an accelerator-hour" in " ".join(screen.split()) and "as `run` plans it" in screen
+
+
+def test_a_requirement_over_sites_says_that_days_are_of_one_cluster(run: Run):
+    _, out, err = run("require", SITES, "--target", "days=100")
+    assert "of `cluster` alone: sites, and failures over them, are not counted" in " ".join(out.split())
+    assert "without run:, sites:, links:, sync:" in err
