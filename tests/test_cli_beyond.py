@@ -123,3 +123,22 @@ def test_a_requirement_over_sites_says_that_days_are_of_one_cluster(run: Run):
     _, out, err = run("require", SITES, "--target", "days=100")
     assert "of `cluster` alone: sites, and failures over them, are not counted" in " ".join(out.split())
     assert "without run:, sites:, links:, sync:" in err
+
+
+def test_a_quantity_of_the_run_is_not_fixed_by_hand_and_that_is_said(run: Run):
+    """Whether or not the quantities of a run were loaded before."""
+    for name in ("goodput", "final_loss"):
+        code, out, err = run("plan", STORY, "--override", f"{name}=1")
+        assert (code, out) == (2, "")
+        assert f"--override {name}: a quantity of the run, and --override fixes those of the step" in err
+    assert run("plan", STORY, "--override", "tp_exposed_s=0")[0] == 0
+
+
+def test_what_moves_the_run_alone_is_not_called_no_difference(run: Run):
+    same = run("compare", STORY, STORY)[1]
+    moved = " ".join(run("compare", STORY, STORY, "--set-b", "run.policy=restart")[1].split())
+    assert same.startswith("NO DIFFERENCE: both give ")
+    assert moved.startswith("THE RUNS DIFFER: time of the run ") and "their steps are alike, both give" in moved
+    rated = run("compare", STORY, STORY, "--set-b", "cluster.override.accelerator.tdp_W=900 W")[1]
+    told = " ".join(rated.split())
+    assert told.startswith("THE RUNS DIFFER: energy ") and "no effect on the step" in told

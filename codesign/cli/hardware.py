@@ -79,13 +79,13 @@ def require(
         list[str],
         typer.Option(
             "--target", metavar="NAME=VALUE",
-            help="mfu, step_s, tokens_per_s, days, or cost, in accelerator-hours where there is no price. May be repeated: all "
-            "must hold.",
+            help="mfu, step_s, tokens_per_s, days, or cost (accelerator-hours, or money). May be repeated: all must hold.",
         ),
     ],
     sets: Sets = None, weight: Weights = None,
     price: Annotated[
-        float | None, typer.Option("--price", help="Price of an accelerator-hour, in place of run.price_per_hour: cost is then money.")
+        float | None,
+        typer.Option("--price", help="Price of an accelerator-hour, in place of run.price_per_hour: cost is then money."),
     ] = None,
     free: Free = None, workers: Workers = 1, written: Written = None, output: Output = None,
 ) -> None:
