@@ -29,6 +29,7 @@ from codesign.spec import failures, outcome, schema, sites
 VERSION = 1
 MAX_BYTES = 2**20
 MAX_DEPTH = 16
+_FIELD_WORDS = Path(__file__).parent / "data" / "field_words.yaml"
 _MOST_WORDED = 100  # errors of one spec for which a message is written
 _MOST_SHOWN = 5  # further errors that are shown under the first
 _MOST_LINE = 300  # characters of one of them
@@ -973,7 +974,25 @@ def json_schema() -> dict[str, Any]:
         section = data["properties"][name]
         shorthand = {"type": "string", "description": f"the name of a {'preset' if name == 'model' else 'stack'}"}
         data["properties"][name] = {"anyOf": [shorthand, section]}
+    for name, section in {"Spec": data, **definitions}.items():
+        _describe(section.get("properties", {}), field_words().get(name, {}))
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "codesign spec", **data}
+
+
+@functools.cache
+def field_words() -> dict[str, dict[str, str]]:
+    """What every field means: section -> field -> text."""
+    words: dict[str, dict[str, str]] = yaml.safe_load(_FIELD_WORDS.read_text(encoding="utf-8"))
+    return words
+
+
+def _describe(properties: dict[str, Any], words: Mapping[str, str]) -> None:
+    """Write the description of each field; its type may have one of its own, which says the unit."""
+    for name in properties.keys() & words.keys():
+        node = properties[name]
+        units_of = [option["description"] for option in (node, *node.get("anyOf", ())) if "description" in option]
+        own = units_of[0] if "$ref" not in node and name not in ("model", "software") and units_of else ""
+        properties[name] = {**node, "description": f"{words[name]} ({own})" if own else words[name]}
 
 
 def _open_layout(definitions: dict[str, Any]) -> None:
@@ -984,7 +1003,7 @@ def _open_layout(definitions: dict[str, Any]) -> None:
     definitions["Range"] = {
         "type": "object", "additionalProperties": False, "required": ["from", "to"],
         "description": "a range of values for `codesign search`",
-        "properties": dict.fromkeys(("from", "to", "step", "times"), whole),
+        "properties": {name: dict(whole) for name in ("from", "to", "step", "times")},
     }  # fmt: skip
     for section, names in (("Layout", list(schema.Layout.model_fields)), ("Training", ["global_batch_sequences"])):
         for name in names:
