@@ -350,6 +350,24 @@ def test_starter_loads_and_says_its_schema_in_the_first_line():
     assert max(map(len, starter.TEXT.splitlines())) <= 120
 
 
+def uncommented(text: str) -> str:
+    """The starter with the # taken from its sections beyond the step; a # before one space begins prose."""
+    head, mark, sections = text.partition("# ---- Beyond the step")
+    return head + mark + re.sub(r"^#(?=\S|  )", "", sections, flags=re.MULTILINE)
+
+
+def test_starter_loads_and_plans_with_every_section_uncommented():
+    from codesign import planner, run
+
+    loaded = loader.load_text(uncommented(starter.TEXT), file="spec.yaml")
+    assert loaded.spec.run and loaded.spec.run.ladder and loaded.spec.links and loaded.spec.sync
+    assert [site.name for site in loaded.spec.sites] == ["west", "east"]
+    made = run.run_plan(planner.plan(loaded))
+    assert 0.5 < made.value("goodput") < 1.0 and made.value("final_loss") > 1.0 and made.feasible
+    alone = run.run_plan(planner.plan(loader.load_text(uncommented(starter.TEXT).partition("\nsites:")[0], file="spec.yaml")))
+    assert alone.feasible and alone.value("run_wall_s") > made.value("run_wall_s")
+
+
 def test_starter_plans_the_same_run_as_the_first_example():
     example = loader.load(ROOT / "examples" / "llama-3.1-405b-h100.yaml")
     assert loader.load_text(starter.TEXT, ["layout.dp=128"]).spec_hash == example.spec_hash
