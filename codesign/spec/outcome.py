@@ -269,10 +269,12 @@ def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         if run.data is not None and run.data.efficiency is not None:
             name = "run.data.efficiency"
             yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss that better data would lower"
+    if loss.law in _NO_OPTIMUM:
+        prints = "an optimum, no loss" if loss.law in WITHOUT_LOSS else "two limits, no L(N, D)"
         if run.data is not None and run.data.raw_B is not None:
-            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints an optimum, no loss: no code length"
+            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints {prints}: no code length"
         if run.ladder is not None:
-            yield "run.ladder", f"run.ladder needs a law with a loss, and {loss.law} prints none: write besiroglu"
+            yield "run.ladder", f"run.ladder needs a law with an L(N, D), and {loss.law} prints {prints}: write besiroglu"
     if loss.gains and loss.reference is None:
         yield "run.loss.gains", "run.loss.gains has no effect without run.loss.reference: a gain is over another recipe"
     elif loss.gains and loss.law in _NO_OPTIMUM:
