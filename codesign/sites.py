@@ -308,6 +308,9 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
         made.notes.append(f"exchange between sites: {exchange.kind}, the one that loads the busiest link less")
     if sync.overlap == "one-step-late" and exchange.gradient:
         made.notes.append("gradients one step late: what that costs in loss is not published for large models, and not counted")
+    if exchange.gradient and sync.gradient_bits is not None and sync.gradient_bits < 16:
+        bits = f"gradients of {sync.gradient_bits:g} bits between sites"
+        made.notes.append(f"{bits}: what fewer than 16 cost in loss is not counted")
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:

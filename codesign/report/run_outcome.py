@@ -143,6 +143,7 @@ def _loss(run: RunPlan) -> list[str]:
         else:
             text += "; no joint uncertainty of this law is published"
         found.append(_line("loss", text))
+        found += _other_laws(run)
     if _has(run, "compute_over_reference"):
         found += _reference(run)
     if _has(run, "optimal_tokens"):
@@ -155,6 +156,18 @@ def _loss(run: RunPlan) -> list[str]:
     if _has(run, "code_bits"):
         found += _code(run)
     return found
+
+
+def _other_laws(run: RunPlan) -> list[str]:
+    """The loss by every law of the same form, and how far they lie apart: the interval of one law holds none of that."""
+    chosen = interval.law_of(run)
+    if chosen not in ADDITIVE:
+        return []
+    rows = interval.by_law(run)
+    others = ", ".join(f"{one.law} {one.final_loss:.3f}" for one in rows if one.law != chosen)
+    low, high = min(one.final_loss for one in rows), max(one.final_loss for one in rows)
+    spread = f"spread of the laws {low:.3f} to {high:.3f} ({percent(high / low - 1.0)}), each of its own data and tokens"
+    return [_line("", f"by the other laws: {others}; {spread}")]
 
 
 def _reference(run: RunPlan) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from codesign.spec.fields import Bytes, Count, Date, Seconds, Section, Share, Tokens, Watts, whole
+from codesign.spec.fields import Bytes, Count, Date, InDays, Section, Share, Tokens, Watts, whole
 
 if TYPE_CHECKING:
     from codesign.spec.schema import Spec
@@ -147,10 +147,10 @@ class Launch(Section):
     the excess is that of `run.failures.early_life`, and the parts run meanwhile: a later launch has older hardware.
     """
 
-    horizon: Seconds
-    improvement_doubling: Seconds | None = None
+    horizon: InDays
+    improvement_doubling: InDays | None = None
     failure_excess: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
-    failure_settling: Seconds | None = None
+    failure_settling: InDays | None = None
     ages: Annotated[bool, Field(strict=True)] = False
 
 
@@ -271,16 +271,24 @@ def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         if penalty is not None:
             name = "run.loss.low_precision_penalty"
             yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss"
-        if run.data is not None and run.data.raw_B is not None:
-            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints an optimum, no loss: no code length"
+        if run.data is not None and run.data.efficiency is not None:
+            name = "run.data.efficiency"
+            yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss that better data would lower"
         if loss.batch == "counted" or (loss.batch == "bounded" and loss.critical_batch is None):
             name = "run.loss.batch"
             why = "loss to count it in" if loss.batch == "counted" else "critical batch: give run.loss.critical_batch"
             yield name, f"{name} {loss.batch} has no effect: {loss.law} prints no {why}"
+    if loss.law in _NO_OPTIMUM:
+        prints = "an optimum, no loss" if loss.law in WITHOUT_LOSS else "two limits, no L(N, D)"
+        if run.data is not None and run.data.raw_B is not None:
+            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints {prints}: no code length"
         if run.ladder is not None:
-            yield "run.ladder", f"run.ladder needs a law with a loss, and {loss.law} prints none: write besiroglu"
+            yield "run.ladder", f"run.ladder needs a law with an L(N, D), and {loss.law} prints {prints}: write besiroglu"
     if loss.gains and loss.reference is None:
         yield "run.loss.gains", "run.loss.gains has no effect without run.loss.reference: a gain is over another recipe"
+    elif loss.gains and loss.law in _NO_OPTIMUM:
+        why = f"{loss.law} compares no effective compute with the reference: write besiroglu, or leave the gains out"
+        yield "run.loss.gains", f"run.loss.gains has no effect: {why}"
 
 
 def _phase_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:

@@ -94,8 +94,31 @@ CASES: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-def _with(name: str, value: Any) -> dict[str, Any]:
+# What a law cannot use is refused (tests/spec/bad), so that it is not in the run that is changed.
+_NO_SHAPE = ("loss.gains", "data.raw_B", "ladder", "serving.served_tokens", "serving.cost_over_training")
+_NO_LOSS = (*_NO_SHAPE, "loss.low_precision_penalty", "data.efficiency")
+LAWS: dict[str, tuple[str, ...]] = {
+    "hoffmann": (), "hoffmann-rounded": (), "muennighoff": (), "kaplan": _NO_SHAPE, "deepseek": _NO_LOSS, "llama3": _NO_LOSS,
+}  # fmt: skip
+OF_A_LAW = [
+    (law, name, value) for law, dropped in LAWS.items() for name, value in CASES
+    if (name.partition(".")[0] in ("loss", "data", "ladder") or name in _NO_SHAPE)
+    and name != "loss.law" and not any(f"{name}.".startswith(f"{gone}.") for gone in dropped)
+]
+
+
+def _under(law: str) -> dict[str, Any]:
+    """The run with another law, without what that law cannot use."""
     run = copy.deepcopy(RUN)
+    run["loss"]["law"] = law
+    for name in LAWS[law]:
+        above, _, last = name.rpartition(".")
+        del (run[above] if above else run)[last]
+    return run
+
+
+def _with(name: str, value: Any, base: dict[str, Any] = RUN) -> dict[str, Any]:
+    run = copy.deepcopy(base)
     at: Any = run
     *above, last = name.split(".")
     for part in above:
@@ -148,3 +171,23 @@ def test_another_value_changes_the_run_or_is_refused(name: str, value: Any) -> N
     before, notes = _seen(json.dumps(RUN))
     after, more = _seen(json.dumps(_with(name, value)))
     assert before != after or more - notes, f"run.{name} = {value!r} is accepted and ignored"
+
+
+@pytest.mark.parametrize(("law", "name", "value"), OF_A_LAW, ids=[f"{law}-{name}" for law, name, _ in OF_A_LAW])
+def test_under_every_other_law_too(law: str, name: str, value: Any) -> None:
+    base = _under(law)
+    before, notes = _seen(json.dumps(base))
+    after, more = _seen(json.dumps(_with(name, value, base)))
+    assert "goodput" in before and (before != after or more - notes), f"run.{name} = {value!r} is accepted and ignored by {law}"
+
+
+@pytest.mark.parametrize(("law", "name"), [(law, name) for law, dropped in LAWS.items() for name in dropped])
+def test_what_a_law_cannot_use_is_refused_with_its_name(law: str, name: str) -> None:
+    base = _under(law)
+    above, _, last = name.rpartition(".")
+    for field in (name, "serving.served_tokens") if name == "serving.cost_over_training" else (name,):
+        held = RUN[above][field.rpartition(".")[2]] if above else RUN[last]
+        (base[above] if above else base)[field.rpartition(".")[2]] = held
+    with pytest.raises(SpecError) as caught:
+        plan({**SPEC, "run": base})
+    assert law in caught.value.message or "law of N and D" in caught.value.message

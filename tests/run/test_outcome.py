@@ -601,3 +601,14 @@ def test_a_spec_with_a_run_is_written_out_and_read_again():
 def test_nothing_is_planned_of_what_is_left_out():
     base = {"productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours", "phase_end_wall_s"}
     assert set(made().inputs.targets) == base
+
+
+def test_the_screen_shows_the_loss_by_the_other_laws_and_their_spread() -> None:
+    run = made(loss={"law": "hoffmann"})
+    rows = {row.law: row.final_loss for row in interval.by_law(run)}
+    assert rows["hoffmann"] == pytest.approx(run.value("final_loss"), rel=1e-12)
+    told = " ".join(" ".join(run_outcome.lines(run)).split())
+    assert all(f"{law} {loss:.3f}" in told for law, loss in rows.items() if law != "hoffmann")
+    assert f"spread of the laws {min(rows.values()):.3f} to {max(rows.values()):.3f}" in told
+    for law in ("kaplan", "llama3"):
+        assert "other laws" not in " ".join(run_outcome.lines(made(loss={"law": law})))
