@@ -63,9 +63,9 @@ def show_spec() -> str:
 def show_answer(plan: Plan, baseline: Plan | None) -> None:
     st.markdown(view.plain(view.question(plan)))
     if plan.feasible:
-        st.success(view.verdict(plan))
+        st.success(view.verdict(plan.violations))
     else:
-        st.warning(view.bullets([view.verdict(plan), *plan.violations]))
+        st.warning(view.bullets([view.verdict(plan.violations), *plan.violations]))
     for column, metric in zip(st.columns(4), view.metrics(plan, baseline), strict=True):
         colour, arrow = COLOURS[metric.better], ARROWS[metric.better]
         column.metric(metric.label, metric.value, metric.delta, colour, delta_arrow=arrow, border=True)

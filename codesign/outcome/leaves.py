@@ -238,6 +238,9 @@ def _money(run: outcome.Outcome, made: Made) -> None:
 
 def _calendar(run: outcome.Outcome, made: Made) -> None:
     made.targets.append("phase_end_wall_s")
+    if run.deadline is not None and run.start is not None:
+        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
+        made.targets.append("meets_deadline_in_tranches" if run.tranches else "meets_deadline")
     if run.start is None or not run.tranches:
         return
     names = [tranche.date.isoformat() for tranche in run.tranches]
@@ -263,18 +266,11 @@ def _other(other: outcome.Other, made: Made) -> None:
 def _launch(launch: outcome.Launch, run: outcome.Outcome, made: Made) -> None:
     made.put("launch_wait_s", 0.0, "spec", "launch now")
     made.put("launch_doubling_s", launch.improvement_doubling or math.inf, "spec", "run.launch.improvement_doubling")
-    made.put("launch_excess", launch.failure_excess or 0.0, "spec", "run.launch.failure_excess")
-    made.put("launch_settling_s", launch.failure_settling or 1.0, "spec", "run.launch.failure_settling")
     made.targets += ["launch_run_s", "launch_finish_s"]
     if run.deadline is not None and run.start is not None:
-        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
         made.targets.append("deadline_tokens")
     failures = getattr(run, "failures", None)
-    if launch.failure_excess and not failures:
-        made.notes.append("run.launch.failure_excess has no effect here: without run.failures nothing fails")
-    if failures and failures.early_life and launch.failure_excess:
-        made.notes.append("run.launch.failure_excess comes on top of run.failures.early_life; run.launch.ages counts it once")
-    elif failures and failures.early_life and not launch.ages:
+    if failures and failures.early_life and not launch.ages:
         made.notes.append("the hardware is as old after a wait as now: run.launch.ages says that it runs meanwhile")
     if run.tranches:
         made.notes.append("launch or wait is compared on the whole cluster, not on its tranches")

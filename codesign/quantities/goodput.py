@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign import units
 from codesign.graph import add, quantity, stack
 from codesign.laws import distributions, reliability
+from codesign.quantities.run import LEAST_GOODPUT, lasting_s
 
 Array = NDArray[np.float64]
 
@@ -226,7 +228,7 @@ def policy_goodput_per_accelerator(policy_goodput, policy_spare_nodes, training_
 @quantity("1", over="policy", source="definition")
 def policy_days(policy_goodput, productive_s, other_share) -> Array:
     """Days of the run under a policy."""
-    return productive_s / policy_goodput / (1.0 - other_share) / 86400.0
+    return lasting_s(productive_s, policy_goodput, other_share) / 86400.0
 
 
 @quantity("1", over="policy", source="failures come while the run is played")
@@ -242,6 +244,20 @@ def policy_failures(policy_failures_per_s, policy_played_share, productive_s, po
 def goodput(policy_goodput, chosen_policy) -> Array:
     """Useful compute over wall clock under the policy of the run."""
     return policy_goodput[chosen_policy]
+
+
+def _endless(values) -> str:
+    every, kept = (float(np.ravel(values[name, None])[0]) for name in ("mean_time_to_failure_s", "goodput"))
+    return (
+        f"the run does not end: under {values['chosen_policy']}, with a failure every {units.show(every, 's')}, "
+        f"{kept:.2g} of the time is left for it; days, cost and energy mean nothing"
+    )
+
+
+@quantity("1", source="less than a thousandth of the time is left for the run", message=_endless)
+def run_ends(goodput, mean_time_to_failure_s) -> Array:
+    """The run gets somewhere: what failures and their recovery leave of the wall clock is not next to nothing."""
+    return np.where((goodput >= LEAST_GOODPUT) & (mean_time_to_failure_s > 0), 1.0, 0.0)
 
 
 @quantity("s", source="the policy of the run")

@@ -60,16 +60,16 @@ def power_swing_W(peak_site_W, waiting_site_W) -> Array:
     return peak_site_W - waiting_site_W
 
 
-@quantity("J", source="EQ-103: training at its mean power, lost time at that of waiting (assumed)")
-def run_energy_J(training_site_W, waiting_site_W, productive_s, goodput) -> Array:
-    """Energy at the meter of the run; the time of other users of the cluster is theirs."""
-    return training_site_W * productive_s + waiting_site_W * (productive_s / goodput - productive_s)
+@quantity("W", source="EQ-103: steps at their mean power, lost time at that of waiting (assumed)")
+def average_site_W(training_site_W, waiting_site_W, goodput) -> Array:
+    """Mean power at the meter over the run, lost time included; others on the cluster draw as much as the run (assumed)."""
+    return training_site_W * goodput + waiting_site_W * (1.0 - goodput)
 
 
-@quantity("W", source="definition: energy over the time of the run")
-def average_site_W(run_energy_J, productive_s, goodput) -> Array:
-    """Mean power at the meter over the run, lost time included."""
-    return run_energy_J * goodput / productive_s
+@quantity("J", source="EQ-103")
+def run_energy_J(average_site_W, run_wall_s) -> Array:
+    """Energy at the meter from the first step to the last; that of others who share the cluster meanwhile included."""
+    return average_site_W * run_wall_s
 
 
 @quantity("kg", source="EQ-103; run.power.kg_per_kWh")

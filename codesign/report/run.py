@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from codesign.planner import Plan
 from codesign.report import run_goodput, run_outcome, run_sites
 from codesign.run import RunPlan
 
 PARTS = (("the run", run_outcome), ("failures and goodput", run_goodput), ("sites", run_sites))
 
 
+def violations(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
+    """What does not hold of the run beyond its step. A verdict rests on these and on those of the plan."""
+    found = run.violations if run else ()
+    return tuple(text for text in found if text.partition(": ")[2] not in plan.violations)
+
+
 def screen(run: RunPlan) -> str:
     """All parts that the spec asks for, the outcome first."""
-    blocks = [f"NOT FEASIBLE: {text}" for text in run.violations]
+    blocks = []
     for title, part in PARTS:
         lines = part.lines(run)
         if lines:
@@ -52,4 +59,4 @@ def _bounded(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-__all__ = ["markdown", "screen", "to_dict"]
+__all__ = ["markdown", "screen", "to_dict", "violations"]

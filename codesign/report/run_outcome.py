@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -86,6 +87,8 @@ def _calendar(run: RunPlan) -> list[str]:
     rows = calendar.stretches(run)
     end = rows[-1]
     when = f", {end.end}" if end.end else ""
+    if not math.isfinite(end.end_s):
+        return [_line("ends", "never: failures and their recovery leave next to nothing of the time")]
     found = [_line("ends", f"after {end.end_s / DAY_S:.1f} days{when}")]
     slack = calendar.slack_days(run)
     if slack is not None:
@@ -106,6 +109,8 @@ def _calendar(run: RunPlan) -> list[str]:
 
 
 def _cost(run: RunPlan) -> list[str]:
+    if not math.isfinite(run.value("run_accelerator_hours")):
+        return []
     hours = f"{run.value('run_accelerator_hours'):,.0f} accelerator-hours"
     if not _has(run, "rental_cost"):
         return [_line("cost", f"{hours}; no run.price_per_hour: no money")]
@@ -125,6 +130,8 @@ def _power(run: RunPlan) -> list[str]:
     if _has(run, "fits_power_cap"):
         most = f"{run.value('accelerators_under_cap'):,.0f} accelerators fit under it at peak"
         found.append(_line("", f"cap {units.show(run.value('power_cap_W'), 'W')}: {most}"))
+    if not math.isfinite(run.value("run_energy_J")):
+        return found
     carbon = f", {run.value('run_carbon_kg') / 1e3:,.0f} t CO2e" if _has(run, "run_carbon_kg") else ""
     found.append(_line("energy", f"{run.value('run_energy_J') / MWH_J:,.0f} MWh at the meter{carbon}"))
     return found
@@ -234,6 +241,8 @@ def _launch(run: RunPlan) -> list[str]:
     choice = launch.waits(run)
     best = choice.soonest
     now = choice.rows[0]
+    if not math.isfinite(best.finish_s):
+        return []
     if best.wait_s == 0:
         text = "now: every wait ends later"
     else:

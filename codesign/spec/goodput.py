@@ -17,7 +17,7 @@ TARGETS = (
     "goodput", "interruptions_per_s", "component_failures_per_s", "component_replicas_hit", "domain_replicas_hit",
     "failures_per_day", "mean_time_to_failure_s", "checkpoint_interval_s", "checkpoint_B", "checkpoint_write_s",
     "checkpoint_blocking_s", "expected_failures", "rare_event_s", "rare_events", "data_rare_events", "run_days",
-    "checkpoints_kept", "checkpoint_mean_Bps", "nodes_in_repair",
+    "checkpoints_kept", "checkpoint_mean_Bps", "nodes_in_repair", "run_ends",
 )  # fmt: skip
 _REPAIRED = ("accelerator", "host", "nic", "link", "switch")
 _MOMENTS = {"adamw": 2.0, "adamw-8bit": 0.5, "sgd": 1.0, "muon": 1.0}  # moments held, of the moments' width

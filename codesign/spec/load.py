@@ -52,7 +52,7 @@ QUANTITIES = {
     "run.failures.corruption.mtbf": "s", "run.failures.corruption.detect": "s",
     "run.loss.reference.tokens": "tokens", "run.loss.critical_batch.tokens": "tokens", "run.data.unique_tokens": "tokens",
     "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.node_overhead_W": "W", "run.power.cap_W": "W",
-    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s", "run.launch.failure_settling": "s",
+    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s",
     "run.serving.served_tokens": "tokens",
 }
 # Units in which a bare number is refused: bit or byte, GB or GiB, us or ms are the usual mistakes.

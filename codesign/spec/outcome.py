@@ -137,15 +137,12 @@ class Other(Section):
 class Launch(Section):
     """Launch now or wait: what a delay of up to `horizon` improves.
 
-    `improvement_doubling`: time in which the tokens a second of this cluster double (software, recipes). On its first day
-    the failure rate is 1 + `failure_excess` of the settled one, and the excess decays with `failure_settling`. With `ages`
-    the excess is that of `run.failures.early_life`, and the parts run meanwhile: a later launch has older hardware.
+    `improvement_doubling`: time in which the tokens a second of this cluster double (software, recipes). With `ages` the
+    parts run meanwhile: a later launch has older hardware, with fewer of the failures of `run.failures.early_life`.
     """
 
     horizon: Seconds
     improvement_doubling: Seconds | None = None
-    failure_excess: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
-    failure_settling: Seconds | None = None
     ages: Annotated[bool, Field(strict=True)] = False
 
 
@@ -340,20 +337,14 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
     if launch is not None:
         if launch.horizon == 0:
             yield "run.launch.horizon", "run.launch.horizon is 0: there is no wait to compare with"
-        if (launch.failure_excess is None) != (launch.failure_settling is None):
-            yield "run.launch", "run.launch.failure_excess and failure_settling go together: a rate, and how fast it decays"
-        if launch.improvement_doubling is None and launch.failure_excess is None and not launch.ages:
-            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling, failure_excess or ages"
+        if launch.improvement_doubling is None and not launch.ages:
+            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling or ages"
         failures = getattr(run, "failures", None)
         if launch.ages and (failures is None or failures.early_life is None):
             name = "run.launch.ages"
             yield name, f"{name} has no effect without run.failures.early_life: no rate falls with age"
-        elif launch.ages and launch.failure_excess is not None:
-            name = "run.launch.failure_excess"
-            yield name, f"{name} counts early failures that run.launch.ages takes from run.failures.early_life: keep one"
-        for name in ("improvement_doubling", "failure_settling"):
-            if getattr(launch, name) == 0:
-                yield f"run.launch.{name}", f"run.launch.{name} must be above 0"
+        if launch.improvement_doubling == 0:
+            yield "run.launch.improvement_doubling", "run.launch.improvement_doubling must be above 0"
     ladder = run.ladder
     if ladder is not None and ladder.smallest >= ladder.largest:
         yield "run.ladder.smallest", f"run.ladder.smallest {ladder.smallest:g} is not below run.ladder.largest {ladder.largest:g}"

@@ -381,19 +381,12 @@ def test_best_wait_of_the_closed_form():
     assert choice.soonest.finish_s == pytest.approx(finish, rel=1e-4)
 
 
-def test_failures_that_decay_make_a_short_wait_pay_for_a_long_loss_only():
-    section = {"horizon": "60 d", "failure_excess": 20.0, "failure_settling": "10 d"}
-    run = made(launch=section, deadline="2028-01-01", start="2027-01-01", loss={})
-    assert any("without run.failures nothing fails" in note for note in run.inputs.notes)
-    waits = np.linspace(0.0, 60 * 86400.0, 61)
-    none = one(run, "launch_run_s", launch_wait_s=waits)
-    assert (none == none[0]).all()  # nothing fails, nothing to wait for
-    some = one(run, "launch_run_s", launch_wait_s=waits, goodput=0.7)
-    settled = run.value("productive_s") / 0.7
-    assert (np.diff(some) < 0).all() and some[0] > some[-1] > settled
-    choice = launch.waits(run)
-    assert choice.soonest.wait_s == 0 and choice.lowest is choice.rows[0]
-    assert [row.deadline_loss for row in choice.rows] == sorted(row.deadline_loss for row in choice.rows)
+def test_a_run_launched_now_is_the_run_of_the_plan():
+    run = made(launch={"horizon": "60 d", "improvement_doubling": "900 d"})
+    for goodput in (1.0, 0.7, 0.03):
+        assert one(run, "launch_run_s", goodput=goodput) == one(run, "run_wall_s", goodput=goodput)
+    assert launch.waits(run).rows[0].run_s == run.value("run_wall_s")
+    assert "'failure_excess'" in refused(launch={"horizon": "60 d", "failure_excess": 2.0}).message
 
 
 def test_a_run_after_the_deadline_has_no_loss():
