@@ -155,6 +155,7 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         one = next(iter(paced.values()))
         goodput.leaves(made, one.problem, float(counted.total + counted.mtp), one.step_s)
         _of_all_sites(spec, made)
+        goodput.beyond_evidence(made, one.problem)
     outcome.put(spec, paced, made)
     return made
 

@@ -233,7 +233,9 @@ def _mix_s(plan: planner.Plan) -> dict[str, float]:
 def _money(run: outcome.Outcome, made: Made) -> None:
     if run.price_per_hour is not None:
         made.put("price_per_hour", run.price_per_hour, "spec", "run.price_per_hour")
-        made.targets += ["rental_cost", "failure_cost"]
+        made.targets.append("rental_cost")
+        if getattr(run, "failures", None) is not None:
+            made.targets.append("failure_cost")
 
 
 def _calendar(run: outcome.Outcome, made: Made) -> None:

@@ -35,10 +35,15 @@ def energy_cost(run_energy_J, price_per_kWh) -> Array:
     return run_energy_J / 3.6e6 * price_per_kWh
 
 
-@quantity("1", source="EQ-104: (1 - goodput) of the accelerator-hours of training")
-def failure_cost(rental_cost, goodput, other_share) -> Array:
-    """Part of the rental that failures, checkpoints and stragglers cost."""
-    return rental_cost * (1.0 - goodput) * (1.0 - other_share)
+@quantity("1", source="EQ-104")
+def failure_cost(
+    price_per_hour, training_accelerators, run_accelerators, productive_s, run_wall_s, goodput, other_share
+) -> Array:
+    """Part of the rental that failures, checkpoints and stragglers cost: time that is lost, and spares that are held."""
+    hours = economics.accelerator_hours(training_accelerators, productive_s)
+    spare_hours = economics.accelerator_hours(run_accelerators - training_accelerators, run_wall_s * (1.0 - other_share))
+    spares = economics.rental_cost(spare_hours, price_per_hour)
+    return economics.unreliability_cost(goodput, economics.rental_cost(hours, price_per_hour), spares)
 
 
 # ---------------------------------------------------------------------------------------------------- calendar

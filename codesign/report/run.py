@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from codesign.planner import Plan
 from codesign.report import run_goodput, run_outcome, run_sites
 from codesign.run import RunPlan
+from codesign.spec.resolve import KINDS
 
 PARTS = (("the run", run_outcome), ("failures and goodput", run_goodput), ("sites", run_sites))
 
@@ -25,12 +27,22 @@ def screen(run: RunPlan) -> str:
         lines = part.lines(run)
         if lines:
             blocks.append("\n".join([f"== {title}", *lines]))
+    from codesign.report import text
+
+    blocks.append(text.wrap(_footing(run), "    ", ""))
     if run.inputs.notes:
-        from codesign.report import text
 
         said = dict.fromkeys(run.inputs.notes)
         blocks.append("\n".join(["notes on the run", *(text.wrap(note, "    ", "  - ") for note in said)]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _footing(run: RunPlan) -> str:
+    """The weakest kind of number under the run beyond its step, and how many inputs there are of each kind."""
+    counts = Counter(leaf.kind for leaf in run.inputs.leaves.values())
+    kinds = [kind for kind in KINDS if counts[kind]]
+    listed = ", ".join(f"{counts[kind]} {'from the spec' if kind == 'spec' else kind}" for kind in kinds)
+    return f"footing: the weakest number under the run is {kinds[0]} (inputs beyond those of the step: {listed})"
 
 
 def markdown(run: RunPlan) -> str:

@@ -115,9 +115,13 @@ def _cost(run: RunPlan) -> list[str]:
     if not _has(run, "rental_cost"):
         return [_line("cost", f"{hours}; no run.price_per_hour: no money")]
     found = [_line("cost", f"{_amount(run.value('rental_cost'))} for {hours} at {run.value('price_per_hour'):g} each")]
-    lost = run.value("failure_cost")
-    if lost > 0:
-        found.append(_line("", f"{_amount(lost)} of it for time lost to failures and checkpoints"))
+    if _has(run, "failure_cost"):
+        lost = f"{_amount(run.value('failure_cost'))} of it for failures: time lost to them and to checkpoints"
+        spares = run.value("run_accelerators") - run.value("training_accelerators")
+        found.append(_line("", f"{lost}, {spares:,.0f} spare accelerators" if spares else lost))
+    share = run.value("other_share")
+    if share:
+        found.append(_line("", f"{_amount(share * run.value('rental_cost'))} of it for the {percent(share)} of the time of others"))
     if _has(run, "energy_cost"):
         found.append(_line("", f"energy, if paid apart: {_amount(run.value('energy_cost'))}"))
     return found

@@ -279,8 +279,7 @@ def test_money_is_null_until_a_price_is_given():
     assert set(run_outcome.to_dict(made())["money"].values()) == {None}
     run = made(price_per_hour=2.0)
     assert run.value("rental_cost") == 2.0 * 64 * run.value("run_wall_s") / 3600
-    assert one(run, "failure_cost", goodput=0.8) == pytest.approx(0.2 * one(run, "rental_cost", goodput=0.8)[0])
-    assert run.value("failure_cost") == 0.0
+    assert "failure_cost" not in run.inputs.targets  # nothing fails
 
 
 def test_price_of_deepseek_v3s_pre_training():
