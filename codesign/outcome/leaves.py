@@ -207,7 +207,7 @@ def _power(power: outcome.Power, steps: Mapping[str, planner.Plan], made: Made) 
         for part, value in _mix_s(plan).items():
             made.put(f"phase_{part}_s[{phase}]", value, plan.footing[0], "parts of step_s of the plan")
     made.put("pue", power.pue, "spec", "run.power.pue")
-    made.put("node_overhead_W", power.node_overhead_W, "spec", "run.power.node_overhead_W")
+    made.put("overhead_per_accelerator_W", power.overhead_per_accelerator_W, "spec", "run.power.overhead_per_accelerator_W")
     made.put("network_power_share", power.network_share, "spec", "run.power.network_share")
     made.targets += ["average_site_W", "training_site_W", "peak_site_W", "waiting_site_W", "power_swing_W", "run_energy_J"]
     if power.cap_W is not None:

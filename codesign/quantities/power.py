@@ -35,22 +35,24 @@ def board_W(phase_board_W, phase_steps, phase_run_step_s, productive_s) -> Array
 
 
 @quantity("W", source="EQ-103")
-def training_site_W(run_accelerators, board_W, node_overhead_W, network_power_share, pue) -> Array:
+def training_site_W(run_accelerators, board_W, overhead_per_accelerator_W, network_power_share, pue) -> Array:
     """Mean power at the meter while the run trains."""
-    return laws.site_W(run_accelerators, laws.all_in_W(board_W, node_overhead_W, network_power_share), pue)
+    return laws.site_W(run_accelerators, laws.all_in_W(board_W, overhead_per_accelerator_W, network_power_share), pue)
 
 
 @quantity("W", source="EQ-103; all boards in matrix products at once")
-def peak_site_W(run_accelerators, board_limit_W, matmul_draw, node_overhead_W, network_power_share, pue) -> Array:
+def peak_site_W(run_accelerators, board_limit_W, matmul_draw, overhead_per_accelerator_W, network_power_share, pue) -> Array:
     """Power at the meter when every rank is in a matrix product."""
-    each = laws.all_in_W(board_limit_W * matmul_draw, node_overhead_W, network_power_share)
+    each = laws.all_in_W(board_limit_W * matmul_draw, overhead_per_accelerator_W, network_power_share)
     return laws.site_W(run_accelerators, each, pue)
 
 
 @quantity("W", source="EQ-103; all boards at the draw of waiting")
-def waiting_site_W(run_accelerators, board_limit_W, waiting_draw, node_overhead_W, network_power_share, pue) -> Array:
+def waiting_site_W(
+    run_accelerators, board_limit_W, waiting_draw, overhead_per_accelerator_W, network_power_share, pue
+) -> Array:
     """Power at the meter when every rank waits: a restart, a checkpoint that blocks, a failed collective."""
-    each = laws.all_in_W(board_limit_W * waiting_draw, node_overhead_W, network_power_share)
+    each = laws.all_in_W(board_limit_W * waiting_draw, overhead_per_accelerator_W, network_power_share)
     return laws.site_W(run_accelerators, each, pue)
 
 

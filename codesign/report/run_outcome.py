@@ -121,7 +121,8 @@ def _cost(run: RunPlan) -> list[str]:
         found.append(_line("", f"{lost}, {spares:,.0f} spare accelerators" if spares else lost))
     share = run.value("other_share")
     if share:
-        found.append(_line("", f"{_amount(share * run.value('rental_cost'))} of it for the {percent(share)} of the time of others"))
+        others = _amount(share * run.value("rental_cost"))
+        found.append(_line("", f"{others} of it for the {percent(share)} of the time of others"))
     if _has(run, "energy_cost"):
         found.append(_line("", f"energy, if paid apart: {_amount(run.value('energy_cost'))}"))
     return found

@@ -205,7 +205,8 @@ def beyond_evidence(made: Made, problem: resolve.Problem) -> None:
     held, size = failure_rates.rates(run.failures.rates), made.leaves["lockstep_accelerators"].value
     if size > held.largest:
         times = f"{size / held.largest:.3g} times as many"
-        made.notes.append(f"EXTRAPOLATED: rates {held.name} are of jobs of up to {held.largest:,.0f} accelerators, this has {times}")
+        largest = f"jobs of up to {held.largest:,.0f} accelerators"
+        made.notes.append(f"EXTRAPOLATED: rates {held.name} are of {largest}, what fails together here has {times}")
     if size < _SMALL_JOB:
         made.notes.append(
             f"rates by node hold for jobs of {_SMALL_JOB:,.0f} accelerators and more; smaller ones failed more often: every "

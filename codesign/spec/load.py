@@ -51,7 +51,7 @@ QUANTITIES = {
     "run.failures.early_life.settling": "s", "run.failures.early_life.age": "s",
     "run.failures.corruption.mtbf": "s", "run.failures.corruption.detect": "s",
     "run.loss.reference.tokens": "tokens", "run.loss.critical_batch.tokens": "tokens", "run.data.unique_tokens": "tokens",
-    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.node_overhead_W": "W", "run.power.cap_W": "W",
+    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.overhead_per_accelerator_W": "W", "run.power.cap_W": "W",
     "run.launch.horizon": "s", "run.launch.improvement_doubling": "s",
     "run.serving.served_tokens": "tokens",
 }

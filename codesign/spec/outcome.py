@@ -110,11 +110,11 @@ class Phase(Section):
 
 
 class Power(Section):
-    """Power of the site beyond the accelerators' boards. `node_overhead_W`: host, fans, NICs, for each accelerator."""
+    """Power of the site beyond the boards of the accelerators. `network_share`: over that of boards and hosts."""
 
     pue: Annotated[float, Field(strict=True, ge=1, le=5)]
-    node_overhead_W: Watts
-    network_share: Share = 0.0  # power of the network over that of boards and nodes
+    overhead_per_accelerator_W: Watts  # host, fans, NICs: what a node draws beside its boards, over its accelerators
+    network_share: Share = 0.0
     cap_W: Watts | None = None
     kg_per_kWh: Annotated[float, Field(strict=True, ge=0, le=10)] | None = None
     price_per_kWh: Money | None = None

@@ -29,7 +29,7 @@ SMALL = {
     "layout": {"tp": 1, "pp": 1, "micro_batch": 1, "sharding": "zero3"},
     "cluster": {"profile": "h100-sxm-80gb", "accelerators": 64}, "software": "megatron-core",
 }  # fmt: skip
-POWER = {"pue": 1.1, "node_overhead_W": 450}
+POWER = {"pue": 1.1, "overhead_per_accelerator_W": 450}
 REFERENCE = {"name": "the last one", "parameters": 7e9, "tokens": 2e12}
 SERVING = {"profile": "h200-sxm", "prompt_tokens": 4000, "output_tokens": 500, "price_per_hour": 3.0}
 
@@ -558,3 +558,10 @@ def test_a_spec_with_a_run_is_written_out_and_read_again():
 def test_nothing_is_planned_of_what_is_left_out():
     base = {"productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours", "phase_end_wall_s"}
     assert set(made().inputs.targets) == base
+
+
+@pytest.mark.parametrize(("story", "least", "most"), [("gpt4-retrain", 1200, 1600), ("frontier-100k-two-sites", 1300, 1900)])
+def test_a_story_draws_what_its_accelerators_with_their_nodes_draw(story, least, most):
+    """At the meter: 8.4 kW of a node of eight H100 (arXiv 2412.08602), 120 kW of a rack of 72 GB200, and PUE 1.15 to 1.2."""
+    run = run_plan(planner.plan(datafiles.root("examples") / f"{story}.yaml"))
+    assert least < run.value("average_site_W") / run.value("run_accelerators") < most

@@ -8,8 +8,8 @@ from specs import planned, spec, with_failures
 
 from codesign import goodput, planner, run
 from codesign.laws import distributions
-from codesign.report import run_goodput
 from codesign.report import run as report
+from codesign.report import run_goodput
 
 OWN = {"accelerator": "60000 h", "host": "40000 h", "nic": "200 y", "link": "100 y", "switch": "100 y", "software": "25 y"}
 
@@ -91,7 +91,9 @@ def test_an_interval_is_of_published_rates_only():
     assert most - least < 0.6 * (high - low)
 
 
-@pytest.mark.parametrize(("accelerators", "marked"), [(16384, ""), (65536, "EXTRAPOLATED: rates pooled"), (2048, "rates by node")])
+@pytest.mark.parametrize(
+    ("accelerators", "marked"), [(16384, ""), (65536, "EXTRAPOLATED: rates pooled"), (2048, "rates by node")]
+)
 def test_rates_outside_the_reports_are_marked(accelerators: int, marked: str):
     def of(section: dict) -> run.RunPlan:
         data = spec(section, dp=accelerators // 128)
@@ -132,7 +134,7 @@ def test_how_flat_the_best_interval_is():
 
 
 def test_the_time_of_others_is_a_line_of_the_budget_and_in_days_energy_cost_and_interruptions():
-    section = {"power": {"pue": 1.2, "node_overhead_W": 500.0}, "price_per_hour": 2.0}
+    section = {"power": {"pue": 1.2, "overhead_per_accelerator_W": 500.0}, "price_per_hour": 2.0}
     alone, shared = (planned(with_failures(**section, **more)) for more in ({}, {"other": {"evaluation": 0.3}}))
     for name in ("run_days", "run_energy_J", "rental_cost", "expected_failures"):
         assert shared.value(name) == pytest.approx(alone.value(name) / 0.7), name
