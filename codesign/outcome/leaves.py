@@ -251,7 +251,8 @@ def _calendar(run: outcome.Outcome, made: Made) -> None:
         made.put(f"tranche_arrival_s[{name}]", max(seconds(run.start, tranche.date), 0.0), "spec", "run.tranches")
         made.put(f"tranche_accelerators[{name}]", tranche.accelerators, "spec", "run.tranches")
     made.targets += ["phase_end_calendar_s", "calendar_s", "tranche_delay_s"]
-    made.notes.append("tranches: throughput in proportion to the accelerators there, taking them in costs no time (assumed)")
+    spares = ", spares come with them in proportion" if getattr(run, "failures", None) else ""
+    made.notes.append(f"tranches (assumed): throughput in proportion to what is there, taking it in costs no time{spares}")
 
 
 def seconds(start: datetime.date, end: datetime.date) -> float:

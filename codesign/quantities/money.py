@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.graph import quantity, stack
+from codesign.graph import add, quantity, stack
 from codesign.laws import economics
 from codesign.quantities.run import lasting_s
 
@@ -59,13 +59,16 @@ def phase_end_wall_s(phase_steps, phase_run_step_s, goodput, other_share) -> Arr
     return stack(*ends)
 
 
-@quantity("s", source="work in accelerator-seconds over what is there; throughput in proportion to accelerators (assumed)")
-def phase_end_calendar_s(phase_end_wall_s, tranche_arrival_s, tranche_accelerators, run_accelerators) -> Array:
-    """Time from the start at which each phase ends while hardware arrives in tranches. Shape (phases, ...)."""
-    names = list(tranche_arrival_s)
-    arrivals = [tranche_arrival_s[name] for name in names]
-    rates = [tranche_accelerators[name] for name in names]
-    return stack(*(economics.tranche_finish_s(wall_s * run_accelerators, arrivals, rates) for wall_s in phase_end_wall_s))
+@quantity("s", source="work over the share of the accelerators that is there; throughput in proportion to it (assumed)")
+def phase_end_calendar_s(phase_end_wall_s, tranche_arrival_s, tranche_accelerators) -> Array:
+    """Time from the start at which each phase ends while hardware arrives in tranches. Shape (phases, ...).
+
+    Spares come with the accelerators that they stand by for, in proportion.
+    """
+    arrivals = list(tranche_arrival_s.values())
+    total = add(tranche_accelerators.values())
+    shares = [accelerators / total for accelerators in tranche_accelerators.values()]
+    return stack(*(economics.tranche_finish_s(wall_s, arrivals, shares) for wall_s in phase_end_wall_s))
 
 
 @quantity("s", source="end of the last phase")

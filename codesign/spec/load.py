@@ -7,6 +7,7 @@ spec means what it shows, and so that a hostile file costs no more than its own 
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import json
@@ -396,6 +397,8 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return float(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
     raise SpecError(f"{path}: plain data is wanted, not a {type(value).__name__}", field=path)
 
 

@@ -5,12 +5,14 @@ A section that is left out is not planned. Nothing here has a default price, rat
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from codesign.spec.fields import Bytes, Count, Date, Seconds, Section, Share, Tokens, Watts, whole
+from codesign.spec.sites import members
 
 if TYPE_CHECKING:
     from codesign.spec.schema import Spec
@@ -21,6 +23,7 @@ _NO_OPTIMUM = (*WITHOUT_LOSS, "kaplan")  # laws without an L(N, D) that has an o
 Source = Annotated[str, Field(min_length=1)]
 Factor = Annotated[float, Field(strict=True, gt=0, le=1e6)]
 Money = Annotated[float, Field(strict=True, gt=0, le=1e6)]
+DATA_OF = datetime.date(2026, 11, 1)  # month of the shipped hardware profiles: whoever runs this version, runs it later
 _ENOUGH = 1e-3  # tokens of phases that add up to training.tokens within this are not contradictory: numbers are rounded
 
 
@@ -191,7 +194,8 @@ class Outcome(Section):
     power: Power | None = None
     price_per_hour: Money | None = None  # of one accelerator
     start: Date | None = None
-    today: Date | None = None  # the day on which the plan is made: nothing is planned before it
+    # the day on which the plan is made: nothing is planned before it; null: the month of the shipped data
+    today: Date | None = None
     deadline: Date | None = None
     tranches: tuple[Tranche, ...] = ()
     other: Other | None = None
@@ -309,6 +313,9 @@ def _date_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         return
     if run.today is not None and run.start < run.today:
         yield "run.start", f"run.start {run.start} lies in the past: run.today is {run.today}"
+    elif run.today is None and run.start < DATA_OF:
+        since = f"the data of this version are of {DATA_OF:%B %Y}, and a plan reads no clock"
+        yield "run.start", f"run.start {run.start} lies in the past: {since}; to plan as of an earlier day write run.today"
     if run.deadline is not None and run.deadline <= run.start:
         yield "run.deadline", f"run.deadline {run.deadline} is not after run.start {run.start}"
 
@@ -323,10 +330,13 @@ def _tranche_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield f"run.tranches.{at}.date", f"run.tranches: {reason}: write them in the order of arrival"
     if tranches[0].date > run.start:
         yield "run.start", f"run.start {run.start} is before the first accelerators arrive, {tranches[0].date}"
-    total, whole_cluster = sum(tranche.accelerators for tranche in tranches), spec.cluster.accelerators
-    if total != whole_cluster:
-        reason = f"bring {total:,} accelerators, and cluster.accelerators is {whole_cluster:,}"
-        yield "run.tranches", f"run.tranches {reason}: the plan is for all of them"
+    total, whole = sum(tranche.accelerators for tranche in tranches), spec.cluster.accelerators
+    where = "cluster.accelerators is"
+    if spec.sites:
+        whole, where = sum(member.cluster.accelerators for member in members(spec)), "the sites together have"
+    if total != whole:
+        reason = f"bring {total:,} accelerators, and {where} {whole:,}"
+        yield "run.tranches", f"run.tranches {reason}: the plan is for all of them, spares not counted"
 
 
 def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:

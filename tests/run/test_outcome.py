@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from codesign.report import run_outcome
 from codesign.run import RunPlan, evaluate, run_plan
 from codesign.spec import datafiles
 from codesign.spec import load as loader
+from codesign.spec.outcome import DATA_OF
 
 SMALL = {
     "version": 1, "model": "llama-3-8b",
@@ -353,6 +355,25 @@ def test_dates_follow_from_the_start():
     assert calendar.slack_days(run) == pytest.approx(366 - days)
     assert calendar.stretches(made())[0].end is None and calendar.slack_days(made()) is None
     assert calendar.stretches(made({"tokens": 1e20}, start="2027-03-01"))[-1].end is None  # after the year 9999
+
+
+def test_dates_of_plain_data_and_of_text_are_the_same():
+    day = datetime.date(2027, 3, 1)
+    plain = {**SMALL, "run": {"start": day, "tranches": [{"date": day, "accelerators": 64}]}}
+    text = {**SMALL, "run": {"start": "2027-03-01", "tranches": [{"date": "2027-03-01", "accelerators": 64}]}}
+    assert planner.plan(plain).spec_hash == planner.plan(text).spec_hash
+    with pytest.raises(SpecError, match=r"run.start"):
+        planner.plan({**SMALL, "run": {"start": datetime.datetime(2027, 3, 1, 12)}})
+
+
+def test_a_start_is_held_against_the_day_of_the_plan_or_of_the_shipped_data():
+    newest = max(
+        match for path in datafiles.root("hardware_profiles").rglob("*.yaml")
+        for match in re.findall(r"date: '?(20[0-9-]+)", path.read_text(encoding="utf-8"))
+    )  # fmt: skip
+    assert f"{DATA_OF:%Y-%m}" == newest[:7]
+    assert "lies in the past" in refused(start="2026-10-31").message
+    assert calendar.stretches(made(start="2024-04-01", today="2024-03-01"))[0].start == datetime.date(2024, 4, 1)
 
 
 def test_half_of_the_hardware_late_by_hand():

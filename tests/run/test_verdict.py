@@ -8,7 +8,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from codesign import planner
 from codesign.cli import app
+from codesign.errors import SpecError
+from codesign.run import run_plan
+from codesign.spec import load
 
 GPT4 = "examples/gpt4-retrain.yaml"
 BROKEN = {
@@ -38,3 +42,14 @@ def test_a_run_that_does_not_end_has_no_days_and_no_cost():
     assert "ends never" in text and "at 2.5 each" not in text and "MWh" not in text
     data = json.loads(asked("--set", "run.checkpoint.interval=30 d", "--format", "json").stdout)["run"]["outcome"]
     assert data["calendar_s"] is None and data["money"]["rental_cost"] is None
+
+
+@pytest.mark.parametrize(("story", "accelerators"), [("gpt4-retrain", 8192), ("frontier-100k-two-sites", 98304)])
+def test_hardware_that_is_all_there_on_the_first_day_delays_nothing(story: str, accelerators: int):
+    """Of a job with spares, and of several sites: tranches bring the accelerators of the layout, of all sites together."""
+    start = load.load(f"examples/{story}.yaml").spec.run.start
+    sets = f"run.tranches=[{{date: {start}, accelerators: {accelerators}}}]"
+    made = run_plan(planner.plan(load.load(f"examples/{story}.yaml", [sets])))
+    assert made.value("tranche_delay_s") == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(SpecError, match=f"{accelerators:,}: the plan is for all of them"):
+        load.load(f"examples/{story}.yaml", [sets.replace(str(accelerators), str(accelerators // 2))])
