@@ -355,6 +355,9 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield name, f"{name} has no effect without run.failures.early_life: no rate falls with age"
         if launch.improvement_doubling == 0:
             yield "run.launch.improvement_doubling", "run.launch.improvement_doubling must be above 0"
+        elif launch.improvement_doubling is not None and launch.horizon > 100 * launch.improvement_doubling:
+            doublings = f"{launch.horizon / launch.improvement_doubling:.0f} doublings of the speed"
+            yield "run.launch.horizon", f"run.launch.horizon is {doublings}: no rate of improvement holds as long"
     ladder = run.ladder
     if ladder is not None and ladder.smallest >= ladder.largest:
         yield "run.ladder.smallest", f"run.ladder.smallest {ladder.smallest:g} is not below run.ladder.largest {ladder.largest:g}"

@@ -7,6 +7,7 @@ import pytest
 from specs import planned, spec, with_failures
 
 from codesign import goodput, planner, run
+from codesign.decisions import joint
 from codesign.laws import distributions
 from codesign.report import run as report
 from codesign.report import run_goodput
@@ -152,3 +153,38 @@ def test_what_failures_cost_counts_the_spares_that_are_held():
     lost, spares = 16384 * hours * (1.0 - made.value("goodput")), 400 * hours
     assert made.value("failure_cost") == pytest.approx(2.0 * (lost + spares))
     assert np.isclose(made.value("rental_cost"), 2.0 * 16784 * hours)
+
+
+# ---------------------------------------------------------------------------------------------------- drawn together
+
+
+def test_days_cost_and_energy_have_an_interval_of_step_and_failures_drawn_together():
+    section = {"power": {"pue": 1.2, "overhead_per_accelerator_W": 500.0}, "price_per_hour": 2.0}
+    made = planned(with_failures(**section))
+    found = joint.intervals(made)
+    assert found.of == ("step time", "failure rates") and joint.intervals(made) == found
+    days = found.spreads["run_wall_s"]
+    assert days.low < made.value("run_wall_s") < days.high
+    step = made.steps["main"].step_interval
+    own = joint.intervals(planned(with_failures({"mtbf": OWN, "corruption": {"mtbf": "300 y", "detect": "1 h"}}, **section)))
+    assert own.of == ("step time",)
+    alone = np.log(own.spreads["run_wall_s"].high / own.spreads["run_wall_s"].low)
+    assert alone == pytest.approx(np.log(step.high / step.low), rel=0.1)  # goodput hardly depends on the step
+    rates = np.log(np.divide(*goodput.interval(made)[::-1]))
+    assert max(alone, rates) < np.log(days.high / days.low) < 0.95 * (alone + rates)  # not added up
+    cost, energy = found.spreads["rental_cost"], found.spreads["run_energy_J"]
+    assert cost.high / cost.value == pytest.approx(days.high / days.value, rel=0.02)
+    assert energy.high / energy.value < days.high / days.value  # lost time draws less
+    assert "80 % interval" in " ".join(report.screen(made).split())
+
+
+def test_a_run_without_failures_has_the_interval_of_its_step():
+    made = planned({"start": "2027-01-01"})
+    found, step = joint.intervals(made).spreads["run_wall_s"], made.steps["main"].step_interval
+    assert found.low / found.value == pytest.approx(step.low / made.steps["main"].step_s, rel=0.02)
+    assert found.high / found.value == pytest.approx(step.high / made.steps["main"].step_s, rel=0.02)
+
+
+def test_all_nodes_slow_is_a_slow_run_without_a_warning(recwarn):
+    made = planned(with_failures({"stragglers": {"slow_nodes": {"share": 1.0, "slowdown": 1.5}}}))
+    assert made.value("straggler_step_factor") == pytest.approx(1.5) and not recwarn.list
