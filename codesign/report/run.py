@@ -39,10 +39,15 @@ def screen(run: RunPlan) -> str:
 
 def _footing(run: RunPlan) -> str:
     """The weakest kind of number under the run beyond its step, and how many inputs there are of each kind."""
+    counts = _kinds(run)
+    listed = ", ".join(f"{count} {'from the spec' if kind == 'spec' else kind}" for kind, count in counts.items())
+    return f"footing: the weakest number under the run is {next(iter(counts))} (inputs beyond those of the step: {listed})"
+
+
+def _kinds(run: RunPlan) -> dict[str, int]:
+    """Inputs of the run by kind, the weakest first."""
     counts = Counter(leaf.kind for leaf in run.inputs.leaves.values())
-    kinds = [kind for kind in KINDS if counts[kind]]
-    listed = ", ".join(f"{counts[kind]} {'from the spec' if kind == 'spec' else kind}" for kind in kinds)
-    return f"footing: the weakest number under the run is {kinds[0]} (inputs beyond those of the step: {listed})"
+    return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
 def markdown(run: RunPlan) -> str:
@@ -53,6 +58,7 @@ def markdown(run: RunPlan) -> str:
 def to_dict(run: RunPlan) -> dict[str, Any]:
     """Quantities of the run and its parts, SI base units; what has no bound is null."""
     data: dict[str, Any] = {"quantities": run.to_dict(), "violations": list(run.violations), "notes": list(run.inputs.notes)}
+    data["footing"] = {"weakest": next(iter(_kinds(run))), "leaves": _kinds(run)}
     for name, part in (("outcome", run_outcome), ("goodput", run_goodput), ("sites", run_sites)):
         found = part.to_dict(run)
         if found:

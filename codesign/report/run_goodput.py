@@ -16,7 +16,8 @@ _SMALLEST = 5e-5  # shares below it are not listed
 _OUTAGES = (3600.0, 8 * 3600.0, 3 * 86400.0)  # of a site, for the break-even where no rate is known
 _SHORT = {
     "writing checkpoints": "writing", "detection, drain, exchange": "down", "waiting for repair": "waiting",
-    "taking nodes back": "returns", "silent corruption": "corruption", "missing replicas": "missing",
+    "taking nodes back": "returns", "silent corruption": "silent", "missing replicas": "missing",
+    "stragglers": "slowest",
 }  # fmt: skip
 _TIMES = {
     "detect": "detection", "restart": "start-up", "reschedule": "placing the job anew (restart)", "swap": "swap (hot-spares)",
@@ -192,11 +193,11 @@ def _policies(run: RunPlan) -> list[str]:
             "goodput": percent(one["goodput"]),
             "of all held": percent(one["goodput_per_accelerator"]),
             "days": f"{one['days']:.4g}" if np.isfinite(one["days"]) else "never",
-            "spare nodes": f"{one['spare_nodes']:g}",
+            "spares": f"{one['spare_nodes']:g}",
             "from memory": percent(one["from_memory"], 0),
             "costs most": f"{_SHORT.get(worst, worst)} {percent(one['lost'][worst])}",
         })  # fmt: skip
-    right = ("goodput", "of all held", "days", "spare nodes", "from memory")
+    right = ("goodput", "of all held", "days", "spares", "from memory")
     out = ["policies, this layout and these rates", *table(rows, right=right, width=WIDTH).split("\n")]
     best = max(policies(run), key=lambda one: one["goodput_per_accelerator"])
     if best["policy"] != goodput.policies(run)[0]:
@@ -214,7 +215,7 @@ def _premise(run: RunPlan) -> str:
         leaf = run.inputs.leaves["spare_quantile"]
         spares = f"enough with {100 * leaf.value:g} % at a random instant ({'yours' if leaf.kind == 'spec' else leaf.kind})"
     return (
-        f"premise: each policy pays for the spare nodes of its row: {spares}. restart (idle spares) and hot-spares (warm ones) "
+        f"premise: each policy pays for the spares of its row, in nodes: {spares}. restart (idle spares) and hot-spares (warm ones) "
         "wait while more nodes are out than that; elastic and degraded go on without the replicas that are missing"
     )
 

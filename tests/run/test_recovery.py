@@ -29,7 +29,7 @@ def test_a_restart_needs_whole_nodes_as_hot_spares_do():
         assert made.value(f"policy_{what}[restart]") == made.value(f"policy_{what}[hot-spares]") > 0
     assert made.value("run_accelerators") == 16384 + 8 * made.value("policy_spare_nodes[restart]")
     assert made.value("policy_goodput_per_accelerator[restart]") < 0.9 * made.value("policy_goodput[restart]")
-    assert "premise: each policy pays for the spare nodes of its row" in text(made)
+    assert "premise: each policy pays for the spares of its row, in nodes" in text(made)
 
 
 def test_without_spares_a_run_waits_for_each_repair_whatever_it_is_called():
@@ -188,3 +188,19 @@ def test_a_run_without_failures_has_the_interval_of_its_step():
 def test_all_nodes_slow_is_a_slow_run_without_a_warning(recwarn):
     made = planned(with_failures({"stragglers": {"slow_nodes": {"share": 1.0, "slowdown": 1.5}}}))
     assert made.value("straggler_step_factor") == pytest.approx(1.5) and not recwarn.list
+
+
+@pytest.mark.parametrize("count", [0, 3, 40])
+def test_more_failures_are_never_more_goodput_whatever_spares_are_stated(count: int):
+    made = planned(with_failures(spares={"count": count}))
+    rates = {"failure_rate_factor": np.geomspace(1e-3, 1e3, 300)}
+    values = run.evaluate(made.inputs, rates, ("policy_goodput_per_accelerator",))
+    for policy in ("restart", "hot-spares"):
+        assert (np.diff(values["policy_goodput_per_accelerator", policy]) <= 1e-12).all()
+
+
+def test_the_screen_says_what_recovery_is_taken_to_need_and_on_what_the_run_rests():
+    made = planned(with_failures({"recovery": {"restart": "4 min"}}))
+    assert "detection 60 s (measured), start-up 240 s (yours)" in text(made) and "repair of a node 2 d (assumed)" in text(made)
+    screen, data = " ".join(report.screen(made).split()), report.to_dict(made)["footing"]
+    assert data["weakest"] == "assumed" and f"{data['leaves']['assumed']} assumed" in screen
