@@ -27,7 +27,7 @@ _PLAYED = (
     "policy_wall_over_work", "policy_goodput", "checkpoint_lag_s", "interruptions_per_s", "first_interruptions_per_s",
     "settled_interruptions_per_s", "productive_s",
 )  # fmt: skip
-_GRID = np.geomspace(1e-4, 1e4, 401)  # factors of the rates in a break-even curve
+_GRID = np.geomspace(1e-4, 1e4, 201)  # factors of the rates in a break-even curve
 
 CAUSES = {
     "policy_goodput": "goodput",
@@ -166,7 +166,7 @@ def flat_interval_s(run: RunPlan, more: float = 1e-3) -> tuple[float, float]:
     stated = replace(made, structure={**made.structure, "interval_is_stated": True})
     own = run.value("checkpoint_interval_s")
     least = min(max(run.value("mean_step_s"), run.value("checkpoint_lag_s")), own)
-    grid = np.unique(np.concatenate([np.geomspace(least, max(run.value("productive_s"), own), 400), [own]]))
+    grid = np.unique(np.concatenate([np.geomspace(least, max(run.value("productive_s"), own), 200), [own]]))
     found = evaluate(stated, {"stated_interval_s": grid}, ("goodput",))["goodput", None]
     dear = np.broadcast_to(found, grid.shape) * (1.0 + more) < run.value("goodput")
     at = int(np.searchsorted(grid, own))

@@ -13,7 +13,7 @@ from codesign.run import RunPlan, evaluate, paced
 
 Array = NDArray[np.float64]
 
-DRAWS = 1000
+DRAWS = 500
 TARGETS = ("run_wall_s", "calendar_s", "rental_cost", "energy_cost", "run_energy_J", "run_carbon_kg")
 _TENTH = 1.2815515655446004  # standard deviations from the middle of a normal variable to its 10 % and 90 % points
 _PARTS = ("healthy_step", "matmul", "attention", "memory")  # seconds of a step: they grow together

@@ -169,7 +169,7 @@ def _early(run: RunPlan) -> list[str]:
     if section is None or section.failures is None or section.failures.early_life is None:
         return []
     settled = run.inputs.leaves["component_unit_per_s[accelerator]"].value
-    first = settled * run.asked("early_life_start_factor").value("early_life_start_factor")
+    first = settled * run.value("early_life_start_factor")
     said = f"one fails in {_long(1.0 / first)} when the run begins and in {_long(1.0 / settled)} when early failures are over"
     return wrap(f"accelerators: mean over the run; {said}", "  ").split("\n")
 

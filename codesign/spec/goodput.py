@@ -237,6 +237,7 @@ def _factors(made: Made, run: Run) -> None:
         made.put("settling_s", 1.0, "assumed", "no early life")
     else:
         # a quantity takes the place of the age where it is that of the launch
+        made.targets.append("early_life_start_factor")
         age = "hardware_age_s" if run.launch is not None and run.launch.ages else "burn_in_s"
         for leaf, name in (("early_failed_share", "failed_share"), ("settling_s", "settling"), (age, "age"),
                            ("early_replaced_share", "replaced_share")):  # fmt: skip

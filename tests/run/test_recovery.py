@@ -173,7 +173,8 @@ def test_days_cost_and_energy_have_an_interval_of_step_and_failures_drawn_togeth
     rates = np.log(np.divide(*goodput.interval(made)[::-1]))
     assert max(alone, rates) < np.log(days.high / days.low) < 0.95 * (alone + rates)  # not added up
     cost, energy = found.spreads["rental_cost"], found.spreads["run_energy_J"]
-    assert cost.high / cost.value == pytest.approx(days.high / days.value, rel=0.02)
+    # with more failures more spares are held and paid
+    assert days.high / days.value < cost.high / cost.value < 1.05 * days.high / days.value
     assert energy.high / energy.value < days.high / days.value  # lost time draws less
     assert "80 % interval" in " ".join(report.screen(made).split())
 
