@@ -130,8 +130,6 @@ def _budget(run: RunPlan) -> list[str]:
     shown = view.adding_up([100 * share for share in parts.values()], 0.01)
     out = [f"{'where the wall clock goes':28}{'%':>9}{'days':>10}"]
     days = run.value("run_days")
-    if not np.isfinite(days):
-        days = 0.0
     for (name, share), number in zip(parts.items(), shown, strict=True):
         lasts = f"{share * days:10.3g}" if np.isfinite(days) else f"{'-':>10}"
         out.append(f"  {name:26}{number:9.2f}{lasts}  {bar(share)}".rstrip())
@@ -215,8 +213,8 @@ def _premise(run: RunPlan) -> str:
         leaf = run.inputs.leaves["spare_quantile"]
         spares = f"enough with {100 * leaf.value:g} % at a random instant ({'yours' if leaf.kind == 'spec' else leaf.kind})"
     return (
-        f"premise: each policy pays for the spares of its row, in nodes: {spares}. restart (idle spares) and hot-spares (warm ones) "
-        "wait while more nodes are out than that; elastic and degraded go on without the replicas that are missing"
+        f"premise: each policy pays for the spares of its row, in nodes: {spares}. restart (idle spares) and hot-spares "
+        "(warm ones) wait while more nodes are out than that; elastic and degraded go on without the replicas that are missing"
     )
 
 

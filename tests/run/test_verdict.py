@@ -40,6 +40,7 @@ def test_what_does_not_hold_of_the_run_is_the_verdict_everywhere(change):
 def test_a_run_that_does_not_end_has_no_days_and_no_cost():
     text = " ".join(asked("--set", "run.checkpoint.interval=30 d").stdout.split())
     assert "ends never" in text and "at 2.5 each" not in text and "MWh" not in text
+    assert "goodput 0.00 - rework" in text
     data = json.loads(asked("--set", "run.checkpoint.interval=30 d", "--format", "json").stdout)["run"]["outcome"]
     assert data["calendar_s"] is None and data["money"]["rental_cost"] is None
 
