@@ -69,7 +69,7 @@ def test_compare_says_what_it_leaves_out_where_one_spec_has_no_run(run: Run):
 
 
 def test_compare_tells_what_breaks_the_run_alone(run: Run):
-    cap = ("--set-b", "run.power={pue: 1.2, node_overhead_W: 3200 W, cap_W: 1 MW}")
+    cap = ("--set-b", "run.power={pue: 1.2, overhead_per_accelerator_W: 450 W, cap_W: 1 MW}")
     out = " ".join(run("compare", STORY, STORY, *cap)[1].split())
     assert "the run of B is not feasible: the site peaks at" in out and "run of A" not in out
 

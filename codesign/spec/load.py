@@ -7,6 +7,7 @@ spec means what it shows, and so that a hostile file costs no more than its own 
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import json
@@ -54,8 +55,8 @@ QUANTITIES = {
     "run.failures.early_life.settling": "s", "run.failures.early_life.age": "s",
     "run.failures.corruption.mtbf": "s", "run.failures.corruption.detect": "s",
     "run.loss.reference.tokens": "tokens", "run.loss.critical_batch.tokens": "tokens", "run.data.unique_tokens": "tokens",
-    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.node_overhead_W": "W", "run.power.cap_W": "W",
-    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s", "run.launch.failure_settling": "s",
+    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.overhead_per_accelerator_W": "W", "run.power.cap_W": "W",
+    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s",
     "run.serving.served_tokens": "tokens",
 }
 # Units in which a bare number is refused: bit or byte, GB or GiB, us or ms are the usual mistakes.
@@ -399,6 +400,8 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return float(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
     raise SpecError(f"{path}: plain data is wanted, not a {type(value).__name__}", field=path)
 
 

@@ -58,7 +58,7 @@ software: meta-llama3           # a named stack, or {stack: megatron-core, ...} 
 #    reference: {name: the model before, parameters: 70e9, tokens: 15 T tokens}
 #  data: {unique_tokens: 12 T tokens, most_repeats: 4}       # tokens beyond the unique ones are repeated
 #  other: {evaluation: 0.02}       # share of the cluster's time
-#  power: {pue: 1.2, node_overhead_W: 400 W, kg_per_kWh: 0.35}
+#  power: {pue: 1.2, overhead_per_accelerator_W: 400 W, kg_per_kWh: 0.35}
 #  phases:                         # shares or tokens of the run; one phase may take the rest
 #    - {name: main, share: 0.95}
 #    - {name: long-context, sequence_length: 32768, global_batch_sequences: 512, layout: {cp: 4}}
