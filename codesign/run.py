@@ -40,10 +40,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run: every number, where it comes from. `steps` are the plans of the phases' steps."""
+    """One run: every number, where it comes from.
+
+    `steps`: the plan of each phase's step; over sites, that of the site which is last. `templates`: the plans of the
+    phases on `cluster` as written; without sites they are the steps.
+    """
 
     spec: schema.Spec
     steps: Mapping[str, planner.Plan]
+    templates: Mapping[str, planner.Plan]
     inputs: Inputs
     program: graph.Program
     values: Mapping[Any, Any]
@@ -82,12 +87,28 @@ class RunPlan:
     @property
     def violations(self) -> tuple[str, ...]:
         """One message for each step that is not feasible and each constraint of the run that does not hold."""
-        broken = [f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations]
+        broken = [*self.step_violations]
         for name in self.inputs.targets:
             message = graph.REGISTRY[name].message
             if message is not None and not self.value(name):
                 broken.append(message(self.values))
         return tuple(broken)
+
+    @property
+    def step_violations(self) -> tuple[str, ...]:
+        """One message for each step that is not feasible, on every site where there are sites; equal sites speak once."""
+        if not self.has_sites:
+            return tuple(f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations)
+        return tuple(
+            f"site {name}, phase {phase}: {text}"
+            for phase, found in self.inputs.structure["site_steps"].items()
+            for name, plan in sites.different(found).items() for text in plan.violations
+        )
+
+    @property
+    def has_sites(self) -> bool:
+        """Whether the steps are those of `sites:`, one or several, and not of `cluster:`."""
+        return "site_steps" in self.inputs.structure
 
     @property
     def feasible(self) -> bool:
@@ -112,11 +133,15 @@ def _plain(value: Any) -> Any:
 
 def run_plan(plan: planner.Plan) -> RunPlan:
     """The run of a plan whose spec has a `run:` section or several sites. Raises SpecError for what contradicts itself."""
-    steps = stretches.step_plans(plan)
-    made = inputs(plan.problem.spec, steps)
+    return of_templates(plan.problem.spec, stretches.step_plans(plan))
+
+
+def of_templates(spec: schema.Spec, templates: Mapping[str, planner.Plan]) -> RunPlan:
+    """The run of a spec whose phases are planned on its `cluster` already; sites, links and sync may be others."""
+    made = inputs(spec, templates)
     values = leaf_values(made)
     program = graph.program(made.targets, made.indexes, values)
-    return RunPlan(plan.problem.spec, steps, made, program, program.run(values))
+    return RunPlan(spec, _paced(made, templates), templates, made, program, program.run(values))
 
 
 def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
@@ -142,7 +167,7 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
         one = next(iter(paced.values()))
-        goodput.leaves(made, one.problem, float(counted.total + counted.mtp), one.step_s)
+        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
         _of_all_sites(spec, made)
     outcome.put(spec, paced, made)
     return made

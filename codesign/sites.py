@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from codesign import planner, wan
+from codesign.errors import SpecError
 from codesign.laws import semisync, states, transport
 from codesign.quantities.parameters import count_parameters
 from codesign.site_steps import Steps, stage_counts, steps
@@ -59,6 +60,9 @@ def leaves(spec: schema.Spec, made: Inputs, phases: Mapping[str, planner.Plan]) 
     """Put what the sites of a spec add to a run; nothing where the spec has none. One site adds nothing but itself."""
     if not spec.sites:
         return
+    if fixed := sorted({name for plan in phases.values() for name in plan.overrides}):
+        why = "nothing is set by hand over sites, each of which has a step of its own"
+        raise SpecError(f"{', '.join(fixed)}: {why}", field="sites")
     own = {phase: steps(_like(plan.problem.spec, spec)) for phase, plan in phases.items()}
     first = next(iter(own.values()))
     names = [site.name for site in first.members]
@@ -71,6 +75,10 @@ def leaves(spec: schema.Spec, made: Inputs, phases: Mapping[str, planner.Plan]) 
         for name, plan in different(found).items():
             made.indexes["phase_site"] = (*made.indexes.get("phase_site", ()), f"{phase}/{name}")
             _site_leaves(made, phase, name, plan)
+    held = {(site.cluster.accelerators, site.cluster.profile) for site in first.members}
+    if (spec.cluster.accelerators, spec.cluster.profile) not in held:
+        what = f"{spec.cluster.accelerators:,} {spec.cluster.profile}"
+        made.notes.append(f"cluster, {what}, is only the template of the sites: none of them is like it")
     if len(names) == 1:
         made.notes.append(f"one site, {names[0]!r}: as without sites")
         return

@@ -45,12 +45,19 @@ def plan(
     made = planned(loaded, override)
     run = run_of(loaded, made)
     emit(_plan_text(made, form, run), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
+    raise typer.Exit(0 if _feasible(made, run) else 1)
+
+
+def _feasible(made: Plan, run: RunPlan | None) -> bool:
+    """Over sites, the plan of the spec's `cluster` is a template: the sites decide."""
+    return made.feasible if run is None else run.feasible and (run.has_sites or made.feasible)
 
 
 def _plan_text(made: Plan, form: Format, run: RunPlan | None = None) -> str:
     from codesign.report import text
 
+    if run is not None and run.has_sites:
+        return _sites_text(made, form, run)
     if form is Format.csv:
         rows = [{"part": name, "s": value, "share": value / made.step_s} for name, value in made.parts.items()]
         return text.csv_text(rows)
@@ -75,6 +82,26 @@ def _plan_text(made: Plan, form: Format, run: RunPlan | None = None) -> str:
     from codesign.report import run as beyond
 
     return f"{written.rstrip()}\n\n{beyond.markdown(run) if form is Format.md else beyond.screen(run)}"
+
+
+def _sites_text(made: Plan, form: Format, run: RunPlan) -> str:
+    """The run over its sites first, then the plan of the slowest of them."""
+    from codesign.evidence.nearest import nearest
+    from codesign.report import over_sites, text
+    from codesign.report import run as beyond
+    from codesign.report.markdown import markdown
+
+    if form is Format.csv:
+        return text.csv_text(over_sites.parts(run))
+    _, site = over_sites.slowest(run)
+    near = nearest(site)
+    if form is Format.json:
+        data = over_sites.to_dict(run, made, near)
+        data["run"] |= beyond.to_dict(run)
+        return json_text(data)
+    if form is Format.md:
+        return f"{markdown(site, near, over_sites.markdown(run, made), made).rstrip()}\n\n{beyond.markdown(run)}"
+    return f"{text.plan_screen(site, near, over_sites.screen(run), made).rstrip()}\n\n{beyond.screen(run)}"
 
 
 def _plan_resolved(
@@ -102,4 +129,4 @@ def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output
     made = planned(loaded, override)
     run = run_of(loaded, made)
     emit(_plan_text(made, Format.md, run), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
+    raise typer.Exit(0 if _feasible(made, run) else 1)

@@ -39,7 +39,7 @@ class Made(Protocol):
 def put(spec: schema.Spec, steps: Mapping[str, planner.Plan], made: Made) -> None:
     """All leaves, targets and notes of the outcome. Raises SpecError at the field that cannot be used."""
     run = spec.run or outcome.Outcome()
-    if not getattr(spec, "sites", None):
+    if "exchange" not in made.structure:
         made.put("sync_loss_multiplier", 1.0, "spec", "one site")
     if run.loss:
         _loss(spec, run.loss, steps, made)

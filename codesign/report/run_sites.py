@@ -65,8 +65,9 @@ def answer(run: RunPlan, side: Sequence[Strategy] = ()) -> list[str]:
     own: Steps = run.inputs.structure["site_steps"][phase]
     gain = run.value("sites_gain")
     strategy = sync_of(run.spec).strategy
-    out = [f"sites: {len(own.members)}, {run.value('run_accelerators'):,.0f} accelerators, {strategy}"]
-    out += [wrap(message, "    ", "  - ") for message in site_tables.violations(run)]
+    count = sum(site.cluster.accelerators for site in own.members)
+    spare = run.value("run_accelerators") - count
+    out = [f"sites: {len(own.members)}, {count:,} accelerators, {strategy}" + (f"; {spare:,.0f} spare" if spare else "")]
     step, waits = run.value(f"phase_run_step_s[{phase}]"), run.value(f"phase_sync_exposed_s[{phase}]")
     out.append(wrap(
         f"step {units.show(step, 's')}, of which {units.show(waits, 's')} for the other sites: utilisation "
@@ -87,7 +88,6 @@ def answer(run: RunPlan, side: Sequence[Strategy] = ()) -> list[str]:
     best = next((one for one in side if one.run is not None), None)
     if best is not None and best.name != "as stated" and best.rank > gain * 1.01:
         out.append(wrap(f"better: {best.name}, {best.rank:.3g} times", "  "))
-    out += [wrap(note, "    ", "  - ") for note in run.inputs.notes]
     return out
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from codesign import graph, sites, wan
 from codesign.run import RunPlan
-from codesign.site_steps import Steps
 
 
 def traffic(run: RunPlan) -> list[dict[str, Any]]:
@@ -73,14 +71,7 @@ def moves(run: RunPlan) -> list[dict[str, Any]]:
 
 def violations(run: RunPlan) -> list[str]:
     """One message, with numbers, for what the sites cannot do: a step that does not fit, an optimizer, a full link."""
-    own: Mapping[str, Steps] = run.inputs.structure.get("site_steps", {})
-    out = []
-    for phase, found in own.items():
-        seen: set[int] = set()
-        for name, plan in found.plans.items():
-            if id(plan) not in seen and not plan.feasible:
-                out += [f"site {name}, phase {phase}: {message}" for message in plan.violations]
-            seen.add(id(plan))
+    out = [*run.step_violations]
     for name in ("fits_outer_state", "fits_in_flight", "allows_background"):
         message = graph.REGISTRY[name].message
         if name in run.inputs.targets and not run.value(name) and message is not None:

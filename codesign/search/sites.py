@@ -136,10 +136,7 @@ def _one(run: runs.RunPlan, name: str, sync: Sync, pays: bool) -> Strategy:
 
 def again(run: runs.RunPlan, spec: schema.Spec) -> runs.RunPlan:
     """The run with other `sites`, `links` or `sync`."""
-    made = runs.inputs(spec, run.steps)
-    values = runs.leaf_values(made)
-    program = runs.graph.program(made.targets, made.indexes, values)
-    return runs.RunPlan(spec, run.steps, made, program, program.run(values))
+    return runs.of_templates(spec, run.templates)
 
 
 # ---------------------------------------------------------------------------------------------------- break-even

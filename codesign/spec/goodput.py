@@ -9,6 +9,7 @@ from codesign import units
 from codesign.errors import SpecError
 from codesign.spec import failure_rates, resolve
 from codesign.spec import failures as sections
+from codesign.spec.run import Run
 
 TARGETS = (
     "policy_goodput", "policy_share", "policy_goodput_per_accelerator", "policy_days", "policy_best_interval_s",
@@ -41,13 +42,12 @@ class Made(Protocol):
     def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
-def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: float) -> None:
-    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy. `parameters`: of the model, MTP included.
+def leaves(made: Made, run: Run, problem: resolve.Problem, parameters: float, step_s: float) -> None:
+    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy; nothing where nothing fails.
 
-    `step_s`: the step of the first phase.
+    `problem`: the cluster and layout that fail; `parameters`: of the model, MTP included; `step_s`: of the first phase.
     """
-    run = problem.spec.run
-    if run is None or run.failures is None or run.checkpoint is None:
+    if run.failures is None or run.checkpoint is None:
         return
     made.targets += TARGETS
     made.indexes["component"] = sections.COMPONENTS
@@ -58,7 +58,7 @@ def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: floa
     _factors(made, run.failures)
     _checkpoint(made, problem, run.checkpoint, parameters)
     _stated_interval(made, run.checkpoint, step_s)
-    _policy(made, problem)
+    _policy(made, run)
 
 
 # ---------------------------------------------------------------------------------------------------- layout
@@ -279,9 +279,7 @@ def _kind_of(problem: resolve.Problem, name: str) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------------- policies
 
 
-def _policy(made: Made, problem: resolve.Problem) -> None:
-    run = problem.spec.run
-    assert run is not None
+def _policy(made: Made, run: Run) -> None:
     chosen = run.policy or "restart"
     known = sections.POLICIES
     if made.leaves["elastic_units"].value < 2:
