@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign import graph, planner, sites, units
+from codesign import graph, planner, site_failures, sites, units
 from codesign.errors import SpecError
 from codesign.outcome import leaves as outcome
 from codesign.outcome import phases as stretches
 from codesign.quantities.beyond import TARGETS
 from codesign.quantities.parameters import count_parameters
 from codesign.spec import goodput, resolve, schema
-from codesign.spec import sites as site_sections
 
 Array = NDArray[np.float64]
 
@@ -167,8 +166,11 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
         one = next(iter(paced.values()))
-        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
-        _of_all_sites(spec, made)
+        group = site_failures.group(made)
+        share = group.share if group else 1.0
+        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s, share)
+        if group:
+            site_failures.put(spec, made, group)
     outcome.put(spec, paced, made)
     return made
 
@@ -179,35 +181,6 @@ def _paced(made: Inputs, steps: Mapping[str, planner.Plan]) -> Mapping[str, plan
     if own is None:
         return steps
     return {phase: found.plans[found.pacing] for phase, found in own.items()}
-
-
-def _of_all_sites(spec: schema.Spec, made: Inputs) -> None:
-    """What fails together: all sites where they run in lock-step; a region, or each site alone, where they do not."""
-    members = site_sections.members(spec)
-    if len(members) < 2 or "training_accelerators" not in made.leaves:
-        return
-    sync = site_sections.sync_of(spec)
-    total = float(sum(member.cluster.accelerators for member in members))
-    together = total
-    if sync.strategy in ("semi-synchronous", "mixed"):
-        groups: dict[str, float] = {}
-        for member in members:
-            name = (member.region if sync.strategy == "mixed" else None) or member.name
-            groups[name] = groups.get(name, 0.0) + member.cluster.accelerators
-        together = max(groups.values())
-        made.notes.append(
-            f"failures are those of the largest of {len(groups)} groups that run in lock-step: the others go on meanwhile"
-        )
-    share = together / made.leaves["training_accelerators"].value
-    counted = [name for name in made.leaves if name.startswith("component_units[") and name != "component_units[site]"]
-    for name in (*counted, "training_ranks", "data_parallel", "elastic_units"):
-        leaf = made.leaves[name]
-        made.put(name, leaf.value * share, leaf.kind, f"{leaf.source}, in proportion to the accelerators in lock-step")
-    made.put("lockstep_accelerators", together, "spec", "accelerators of the sites that run in lock-step")
-    made.put("training_accelerators", total, "spec", "accelerators of all sites")
-    made.put("component_units[site]", float(len(members)) * together / total, "spec", "sites that run in lock-step")
-    if len({member.cluster.profile for member in members}) > 1:
-        made.notes.append("failures: nodes and links of every site are taken as those of the site that paces")
 
 
 def leaf_values(made: Inputs, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

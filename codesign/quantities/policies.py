@@ -60,13 +60,9 @@ def policy_memory_down_s(policy, detect_s, reschedule_s, swap_s, reconfigure_s) 
 
 
 @quantity("s", over="policy", source="sum; the mean over failures that go back to storage")
-def policy_storage_down_s(
-    policy_memory_down_s, component_failures_per_s, interruptions_per_s, policy_survived_per_s, site_outage_s
-) -> Array:
+def policy_storage_down_s(policy_memory_down_s, policy_outage_share, site_outage_s) -> Array:
     """Time after a failure that goes back to storage in which nothing runs: an outage of the site included."""
-    back = interruptions_per_s - policy_survived_per_s
-    share = np.where(back > 0, component_failures_per_s["site"] / np.where(back > 0, back, 1.0), 0.0)
-    return policy_memory_down_s + np.minimum(share, 1.0) * site_outage_s
+    return policy_memory_down_s + policy_outage_share * site_outage_s
 
 
 @quantity("s", over="policy", source="start-up, and reading the copy")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from codesign import planner, run, site_steps
+from codesign import graph, planner, run, site_steps
 from codesign.cli import app
 from codesign.decisions import ladder
 from codesign.errors import SpecError
@@ -161,3 +162,90 @@ def test_a_list_is_reached_by_number_on_the_command_line(tmp_path):
 def test_tables_and_verdict_agree():
     found = runs(spec([TWO[0], {"name": "east", "cluster": SMALL}]))
     assert set(site_tables.violations(found)) <= set(found.violations)
+
+
+# ---------------------------------------------------------------------------------------------------- failures over sites
+
+
+OUTAGES = {
+    "failures": {"rates": "none", "mtbf": {"site": "100 d"}, "recovery": {"site_outage": "10 d"}},
+    "checkpoint": {"storage_Bps": "200 GB/s"},
+}
+DILOCO = {"strategy": "semi-synchronous", "inner_steps": 100}
+
+
+def test_a_run_that_goes_on_without_a_site_keeps_the_others():
+    """Two sites that are each away 10 of 110 days: 10/11 of the compute is there; who waits for both loses 1/6."""
+    found = runs(spec(run=OUTAGES, training={**BASE["training"], "tokens": 1e13}))
+    goes_on, waits = found.value("policy_goodput[elastic]"), found.value("policy_goodput[restart]")
+    assert goes_on == pytest.approx(10 / 11, abs=0.003) and waits == pytest.approx(1 / 1.2, abs=0.003)
+    assert found.value("policy_missing_share[elastic]") == pytest.approx(1 / 11, abs=0.002)
+    alone = runs({**BASE, "run": OUTAGES})
+    assert alone.value("policy_goodput[elastic]") == pytest.approx(alone.value("policy_goodput[restart]"), abs=0.002)
+
+
+def test_no_domain_takes_down_more_replicas_than_a_site_has():
+    three = [*TWO, {"name": "north", "cluster": {"accelerators": 128}}]
+    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
+    found = runs(spec(three, star, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384}))
+    each = [plan.value("dp") for plan in found.inputs.structure["site_steps"]["main"].plans.values()]
+    assert found.value("data_parallel") == sum(each) == 80
+    hit = [found.value(f"domain_replicas_hit[{name}]") for name in ("node", "pod", "site")]
+    assert hit == sorted(hit) and hit[-1] == max(each) == 32
+    assert found.value("component_units[site]") == 3 and found.value("domain_ranks[site]") == 256
+
+
+def test_sites_of_a_group_are_whole():
+    """One site a group, two in the mixed region: never a part of a site."""
+    regions = [{"name": "a", "region": "us"}, {"name": "b", "region": "us", "cluster": {"accelerators": 128}}, {
+        "name": "c", "region": "eu"}]
+    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
+    data = spec(regions, star, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384})
+    mixed, outer = (runs({**data, "sync": {**DILOCO, "strategy": kind}}) for kind in ("mixed", "semi-synchronous"))
+    assert mixed.value("component_units[site]") == 2 and outer.value("component_units[site]") == 1
+    assert mixed.value("lockstep_groups") == 2 and outer.value("lockstep_groups") == 3
+    assert mixed.value("component_units[accelerator]") == 384 and outer.value("component_units[accelerator]") == 256
+
+
+def test_groups_wait_for_the_last_at_an_outer_step_unless_the_delay_covers_it():
+    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
+    quick = {"detect": "10 s", "reschedule": "20 s", "restart": "30 s"}
+    failures = {"rates": "none", "mtbf": {"accelerator": "10 d"}, "recovery": quick}
+    fails = {"failures": failures, "checkpoint": {"storage_Bps": "1 PB/s"}}
+    data = spec([{"name": "dc", "count": 32}], star, run=fails, training={**BASE["training"], "global_batch_sequences": 32 * 128})
+    blocking, late = (
+        runs({**data, "sync": {**DILOCO, "inner_steps": 1000, "delay": delay}}) for delay in (0.0, 500.0)
+    )
+    wait, less = (found.value("policy_group_share[restart]") for found in (blocking, late))
+    assert wait > 3 * less > 0
+    for found in (blocking, late):
+        parts = [found.value(f"{name}[restart]") for name in graph.REGISTRY["policy_share"].parts]
+        assert sum(parts) == pytest.approx(1.0, abs=1e-12)
+    # by hand: failures of one group while it computes, each with its down time, restart and half an interval
+    each_s = found_cost(blocking)
+    window_s, rate = blocking.value("group_window_s"), blocking.value("interruptions_per_s")
+    rng = np.random.default_rng(0)
+    lost = each_s * rng.poisson(rate * window_s, (20000, 32))
+    assert blocking.value("policy_goodput[restart]") == pytest.approx(window_s / (window_s + lost.max(axis=1).mean()), rel=0.03)
+    many = run.evaluate(blocking.inputs, {"failure_rate_factor": np.geomspace(1e-3, 10, 60)}, ("goodput",))["goodput", None]
+    assert (np.diff(many) < 0).all() and many[0] > 0.99
+
+
+def found_cost(found: run.RunPlan) -> float:
+    fixed = found.value("policy_storage_down_s[restart]") + found.value("policy_storage_restart_s[restart]")
+    return fixed + found.value("checkpoint_lag_s") + 0.5 * found.value("policy_interval_s[restart]")
+
+
+def test_groups_share_the_storage_and_count_together():
+    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
+    data = spec([{"name": "dc", "count": 8}], star, run={**FAILS, "policy": "hot-spares", "spares": {"count": 2}},
+                training={**BASE["training"], "global_batch_sequences": 1024})
+    lockstep, outer = runs(data), runs({**data, "sync": DILOCO})
+    assert outer.value("checkpoint_write_s") == pytest.approx(8 * lockstep.value("checkpoint_write_s"))
+    assert outer.value("policy_all_spare_nodes[hot-spares]") == 16 and lockstep.value("policy_all_spare_nodes[hot-spares]") == 2
+    assert outer.value("run_accelerators") == 8 * (256 + 2 * 8)
+    every_s = outer.value("checkpoint_interval_s")
+    assert outer.value("checkpoint_mean_Bps") == pytest.approx(8 * outer.value("checkpoint_B") / every_s)
+    assert outer.value("checkpoint_mean_Bps") <= 200e9 * 1.0001
+    one = outer.value("policy_failures_per_s[hot-spares]") * outer.value("policy_played_share[hot-spares]")
+    assert outer.value("expected_failures") == pytest.approx(8 * one * outer.value("productive_s") / outer.value("goodput"))
