@@ -249,3 +249,34 @@ def test_groups_share_the_storage_and_count_together():
     assert outer.value("checkpoint_mean_Bps") <= 200e9 * 1.0001
     one = outer.value("policy_failures_per_s[hot-spares]") * outer.value("policy_played_share[hot-spares]")
     assert outer.value("expected_failures") == pytest.approx(8 * one * outer.value("productive_s") / outer.value("goodput"))
+
+
+# ---------------------------------------------------------------------------------------------------- power of the sites
+
+
+POWER = {"power": {"pue": 1.2, "node_overhead_W": "500 W", "cap_W": "400 kW"}}
+
+
+def test_boards_of_unlike_sites_draw_their_own_power():
+    unlike = [TWO[0], {"name": "east", "cluster": {"profile": "gb200-nvl72", "accelerators": 144}, "layout": {"tp": 2}}]
+    data = spec(unlike, run=POWER, training={**BASE["training"], "global_batch_sequences": 1152})
+    found = runs(data)
+    draw = {"west": (256, 700.0), "east": (144, 1200.0)}
+    limit = {name: found.inputs.leaves[f"board_limit_W[{name}]"].value for name in draw}
+    assert limit == {name: watts for name, (_, watts) in draw.items()}
+    busy = found.value("matmul_draw")
+    each = {name: count * (watts * busy + 500) * 1.2 for name, (count, watts) in draw.items()}
+    assert found.value("peak_site_W") == pytest.approx(sum(each.values()))
+    assert found.value("largest_site_peak_W") == pytest.approx(max(each.values())) and found.feasible
+    assert found.value("accelerators_under_cap") == 400e3 // ((1200 * busy + 500) * 1.2)
+    assert found.value("peak_site_W") > 400e3  # both together: the cap is of one
+    tight = runs({**data, "run": {"power": {**POWER["power"], "cap_W": "300 kW"}}})
+    assert [text for text in tight.violations if "cap" in text]
+
+
+def test_equal_sites_draw_as_one_of_their_size():
+    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
+    both = runs(spec([{"name": "dc", "count": 4}], star, run=POWER, training={**BASE["training"], "global_batch_sequences": 512}))
+    one = runs({**BASE, "run": POWER, "training": {**BASE["training"], "global_batch_sequences": 128}})
+    assert both.value("peak_site_W") == pytest.approx(4 * one.value("peak_site_W"))
+    assert both.value("largest_site_peak_W") == pytest.approx(one.value("largest_site_peak_W"))
