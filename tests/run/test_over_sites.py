@@ -13,8 +13,9 @@ from codesign import graph, planner, run, site_steps
 from codesign.cli import app
 from codesign.decisions import ladder
 from codesign.errors import SpecError
-from codesign.report import over_sites
+from codesign.report import over_sites, run_goodput, run_sites
 from codesign.search import site_tables
+from codesign.search import sites as strategies
 from codesign.spec import load
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ BASE = {
 }
 TWO = [{"name": "west"}, {"name": "east"}]
 LINK = {"between": ["west", "east"], "bandwidth": "400 Gb/s", "route_km": 1000}
+STAR = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
 FAILS = {"failures": {"rates": "pooled"}, "checkpoint": {"storage_Bps": "200 GB/s"}}
 SMALL = {"override": {"accelerator.memory_B": "10 GB"}}
 
@@ -186,8 +188,7 @@ def test_a_run_that_goes_on_without_a_site_keeps_the_others():
 
 def test_no_domain_takes_down_more_replicas_than_a_site_has():
     three = [*TWO, {"name": "north", "cluster": {"accelerators": 128}}]
-    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
-    found = runs(spec(three, star, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384}))
+    found = runs(spec(three, STAR, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384}))
     each = [plan.value("dp") for plan in found.inputs.structure["site_steps"]["main"].plans.values()]
     assert found.value("data_parallel") == sum(each) == 80
     hit = [found.value(f"domain_replicas_hit[{name}]") for name in ("node", "pod", "site")]
@@ -199,8 +200,7 @@ def test_sites_of_a_group_are_whole():
     """One site a group, two in the mixed region: never a part of a site."""
     regions = [{"name": "a", "region": "us"}, {"name": "b", "region": "us", "cluster": {"accelerators": 128}}, {
         "name": "c", "region": "eu"}]
-    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
-    data = spec(regions, star, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384})
+    data = spec(regions, STAR, run=FAILS, training={**BASE["training"], "global_batch_sequences": 384})
     mixed, outer = (runs({**data, "sync": {**DILOCO, "strategy": kind}}) for kind in ("mixed", "semi-synchronous"))
     assert mixed.value("component_units[site]") == 2 and outer.value("component_units[site]") == 1
     assert mixed.value("lockstep_groups") == 2 and outer.value("lockstep_groups") == 3
@@ -208,11 +208,10 @@ def test_sites_of_a_group_are_whole():
 
 
 def test_groups_wait_for_the_last_at_an_outer_step_unless_the_delay_covers_it():
-    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
     quick = {"detect": "10 s", "reschedule": "20 s", "restart": "30 s"}
     failures = {"rates": "none", "mtbf": {"accelerator": "10 d"}, "recovery": quick}
     fails = {"failures": failures, "checkpoint": {"storage_Bps": "1 PB/s"}}
-    data = spec([{"name": "dc", "count": 32}], star, run=fails, training={**BASE["training"], "global_batch_sequences": 32 * 128})
+    data = spec([{"name": "dc", "count": 32}], STAR, run=fails, training={**BASE["training"], "global_batch_sequences": 32 * 128})
     blocking, late = (
         runs({**data, "sync": {**DILOCO, "inner_steps": 1000, "delay": delay}}) for delay in (0.0, 500.0)
     )
@@ -237,8 +236,7 @@ def found_cost(found: run.RunPlan) -> float:
 
 
 def test_groups_share_the_storage_and_count_together():
-    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
-    data = spec([{"name": "dc", "count": 8}], star, run={**FAILS, "policy": "hot-spares", "spares": {"count": 2}},
+    data = spec([{"name": "dc", "count": 8}], STAR, run={**FAILS, "policy": "hot-spares", "spares": {"count": 2}},
                 training={**BASE["training"], "global_batch_sequences": 1024})
     lockstep, outer = runs(data), runs({**data, "sync": DILOCO})
     assert outer.value("checkpoint_write_s") == pytest.approx(8 * lockstep.value("checkpoint_write_s"))
@@ -275,8 +273,47 @@ def test_boards_of_unlike_sites_draw_their_own_power():
 
 
 def test_equal_sites_draw_as_one_of_their_size():
-    star = [{"between": "all", "bandwidth": "1 Tb/s", "route_km": 300}]
-    both = runs(spec([{"name": "dc", "count": 4}], star, run=POWER, training={**BASE["training"], "global_batch_sequences": 512}))
+    both = runs(spec([{"name": "dc", "count": 4}], STAR, run=POWER, training={**BASE["training"], "global_batch_sequences": 512}))
     one = runs({**BASE, "run": POWER, "training": {**BASE["training"], "global_batch_sequences": 128}})
     assert both.value("peak_site_W") == pytest.approx(4 * one.value("peak_site_W"))
     assert both.value("largest_site_peak_W") == pytest.approx(one.value("largest_site_peak_W"))
+
+
+# ---------------------------------------------------------------------------------------------------- side by side
+
+
+
+def test_strategies_are_ranked_with_their_goodput():
+    """Where much fails, a strategy that is in lock-step over all sites loses to one that is not, however fast its step."""
+    fails = {**FAILS, "failures": {"rates": "none", "mtbf": {"accelerator": "3 d"}}}
+    data = spec([{"name": "dc", "count": 4}], STAR, run=fails, training={**BASE["training"], "global_batch_sequences": 512})
+    side = [one for one in strategies.compare(runs(data), pays=False) if one.run is not None]
+    ranks = [one.value("sites_gain") * one.value("goodput") for one in side]
+    assert ranks == sorted(ranks, reverse=True) == [one.rank for one in side]
+    assert len({round(one.value("goodput"), 3) for one in side}) > 2
+    by_step = sorted(side, key=lambda one: -one.value("sites_gain"))
+    assert [one.name for one in by_step] != [one.name for one in side]
+    assert side[0].to_dict()["gain_with_goodput"] == side[0].rank
+
+
+def test_two_strategies_of_a_kind_say_what_differs_and_no_cell_is_cut():
+    regions = [{"name": f"site-{at}", "region": "us" if at < 2 else "eu"} for at in range(4)]
+    sync = {"strategy": "mixed", "inner_steps": 50}
+    batch = {**BASE["training"], "global_batch_sequences": 512}
+    found = runs(spec(regions, STAR, run={**FAILS, "policy": "restart"}, sync=sync, training=batch))
+    text = "\n".join(run_sites.strategy_lines(strategies.compare(found)))
+    rows = " ".join(text.split())
+    assert "- as stated: mixed, inner steps 50 -" in rows
+    assert "- mixed, H 50: mixed, overlap backward, chunks 16, inner steps 50, fragments 8, delay 1, outer bits 4 -" in rows
+    assert "..." not in "\n".join([text, *run_goodput.lines(found), *run_sites.regime_lines(strategies.regimes(found))])
+
+
+def test_traffic_of_many_sites_is_of_one_and_agrees_with_the_links():
+    data = spec([{"name": "dc", "count": 8}], STAR, sync=DILOCO, training={**BASE["training"], "global_batch_sequences": 1024})
+    found = runs(data)
+    (row,) = run_sites._grouped(found, site_tables.traffic(found))
+    (link,) = found.inputs.indexes["link"]
+    assert row["link_share"] == pytest.approx(row["mean_Bps"] / found.value(f"link_delivered_Bps[{link}]"))
+    assert row["link_share"] == pytest.approx(found.value(f"way_mean_share[{found.inputs.indexes['way'][0]}]"))
+    assert row["peak_Bps"] <= found.value(f"link_delivered_Bps[{link}]") * 1.0001
+    assert row["step_B"] == pytest.approx(2 * 7 / 8 * found.value("outer_message_B") / 100)
