@@ -218,16 +218,15 @@ def _boards(steps: Mapping[str, planner.Plan], made: Made) -> None:
     """Boards of every kind of site, and what their step is made of; sites of one entry of `sites` are of a kind."""
     own: Mapping[str, Steps] | None = made.structure.get("site_steps")
     phase_of, board_of = {}, {}
-    if own is None:
-        kinds = {"cluster": (steps, 1.0, 1)}
-    else:
+    kinds: dict[str, tuple[Mapping[str, planner.Plan], float, int]] = {"cluster": (steps, 1.0, 1)}
+    if own is not None:
         sites = next(iter(own.values())).members
         total = sum(site.cluster.accelerators for site in sites)
         kinds = {}
         for entry in dict.fromkeys(site.entry for site in sites):
             of = [site for site in sites if site.entry == entry]
-            plans = {phase: found.plans[of[0].name] for phase, found in own.items()}
-            kinds[of[0].name] = (plans, sum(site.cluster.accelerators for site in of) / total, len(of))
+            one = {phase: found.plans[of[0].name] for phase, found in own.items()}
+            kinds[of[0].name] = (one, sum(site.cluster.accelerators for site in of) / total, len(of))
     for board, (plans, share, count) in kinds.items():
         profile = next(iter(plans.values())).problem.profile
         limit = profile.accelerator.power_limit_W or profile.accelerator.tdp_W

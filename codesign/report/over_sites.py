@@ -91,7 +91,7 @@ def markdown(run: RunPlan, given: Plan) -> str:
     verdict = "Feasible." if run.feasible else f"Not feasible: {len(run.violations)} broken."
     parts = [
         f"# {view.plain(view.title(given))}: design review", view.plain(what(run)),
-        f"**{verdict}** **{view.plain(steps)}**, {tokens}.",
+        f"**{verdict}** A step takes {view.plain(steps)}. {tokens}.",
         view.bullets([_one_site(run), f"spec hash {given.spec_hash[:12]}"]),
     ]
     return "\n\n".join([*parts, *(["**Violations**", view.bullets(run.violations)] if run.violations else [])])

@@ -142,13 +142,13 @@ def link_lines(run: RunPlan) -> list[str]:
 
 
 def traffic_lines(run: RunPlan) -> list[str]:
-    """Traffic from site to site, the largest first; of many sites, between the kinds of site together."""
+    """Traffic from site to site, the largest first; of many sites, what one of a kind sends."""
     rows = sorted(_grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
     shown = [
         {
             "from": row["from"], "to": row["to"], "class": row["class"].replace("outer gradients", "outer"),
-            "a step": units.show(row["step_B"], "B"), "mean": units.show(row["mean_Bps"], "Bps"), "peak": units.show(row["peak_Bps"], "Bps"),
-            "link": percent(row["link_share"]),
+            "a step": units.show(row["step_B"], "B"), "mean": units.show(row["mean_Bps"], "Bps"),
+            "peak": units.show(row["peak_Bps"], "Bps"), "link": percent(row["link_share"]),
         }
         for row in rows[:_MOST_ROWS]
     ]
@@ -254,13 +254,13 @@ def regime_lines(found: Regimes) -> list[str]:
             if text not in marks:
                 marks.append(text)
         rows.append({
-            "accelerators": f"{row['accelerators']:,.0f}", "sites": f"{row['sites']:,.0f}", "strategy": row["strategy"],
+            "number": f"{row['accelerators']:,.0f}", "sites": f"{row['sites']:,.0f}", "strategy": row["strategy"],
             "used": percent(row["wan_utilisation"]), "loss": f"{row['loss_multiplier']:.2f}x",
             "batch": f"{row['batch_waste']:.3g}x", "effective": percent(row["effective_share"]),
             "beyond": "".join(sorted(_LETTERS[marks.index(text)] for text in beyond)),
         })
-    out = ["from one site to many, every accelerator with its tokens a step"]
-    out += _indented(table(rows, ("accelerators", "sites", "used", "loss", "batch", "effective"), _WIDTH))
+    out = ["number of accelerators, from one site to many, each with its tokens a step"]
+    out += _indented(table(rows, ("number", "sites", "used", "loss", "batch", "effective"), _WIDTH))
     out += [wrap(f"{_LETTERS[at]}: {text}", "     ", "  ") for at, text in enumerate(marks)]
     out.append(wrap("loss, batch: compute for the same loss, for replicas and for a batch near or above the critical", "  "))
     ends = ", ".join(f"{name} {where:,.0f}" for name, where in found.ends.items())

@@ -435,7 +435,7 @@ def apply_set(document: Document, argument: str) -> None:
         known[name] = place
 
 
-def _slot(here: Any, part: str, path: str, name: str, place: Place) -> str | int:
+def _slot(here: Any, part: str, path: str, name: str, place: Place) -> Any:
     """The key of a section, or the place in a list that is as long already; SpecError at the argument otherwise."""
     if not isinstance(here, list):
         return part
