@@ -319,7 +319,8 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:
-            made.notes.append("loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)")
+            said = "loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)"
+            made.notes.append(said if sync.delay <= 1 else f"EXTRAPOLATED: {said}, taken as nothing for {sync.delay:g}")
         if sync.outer_bits < 4:
             made.notes.append(f"outer gradients of {sync.outer_bits:g} bits: below the 4 that are measured (arXiv 2501.18512)")
 
