@@ -47,6 +47,8 @@ TARGETS = (
     "dp_gradient_sent_B",
     "dp_parameter_sent_B",
     "pp_sent_B",
+    "layers_hidden_s",
+    "dp_hidden_s",
 )
 TRAFFIC = {
     "tensor parallel": "tp_sent_B",
