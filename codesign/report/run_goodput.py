@@ -136,7 +136,7 @@ def _components(run: RunPlan) -> list[str]:
         rows.append({
             "component": name,
             "units": f"{run.value(f'component_units[{name}]'):,.0f}",
-            "one fails in": _long(1.0 / leaf.value),
+            "one fails in": long_time(1.0 / leaf.value),
             "a day": f"{86400 * rate:.3g}",
             "costs": percent(lost[name], 2),
             "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}",
@@ -151,7 +151,8 @@ def _sources(run: RunPlan) -> list[str]:
     return [line for source in sorted(said) for line in wrap(source, "  ").split("\n")]
 
 
-def _long(seconds: float) -> str:
+def long_time(seconds: float) -> str:
+    """A duration in years where it has any."""
     return f"{seconds / 31557600.0:.3g} y" if seconds >= 31557600.0 else units.show(seconds, "s")
 
 
@@ -218,11 +219,11 @@ def _unknown(run: RunPlan, name: str, leaf: str) -> str:
     """The mean time between failures of one unit at which 1 % of the goodput is lost: for a site, by the length of an outage."""
     target = (0.99 * run.value("goodput"),)
     if name != "site":
-        return _long(goodput.break_even(run, target, leaf)[0].mean_time_s)
+        return long_time(goodput.break_even(run, target, leaf)[0].mean_time_s)
     found = []
     for outage in _OUTAGES:
         one = goodput.break_even(run, target, leaf, given={"site_outage_s": outage})[0]
-        found.append(f"{_long(one.mean_time_s)} where each lasts {units.show(outage, 's')}")
+        found.append(f"{long_time(one.mean_time_s)} where each lasts {units.show(outage, 's')}")
     return ", ".join(found)
 
 
@@ -234,4 +235,4 @@ def _bears(one: goodput.Bearable, now_s: float) -> str:
     return f"{units.show(one.mean_time_s, 's')}, {one.mean_time_s / now_s:.3g} times as long as now"
 
 
-__all__ = ["domains", "lines", "policies", "to_dict"]
+__all__ = ["domains", "lines", "long_time", "policies", "to_dict"]

@@ -1,0 +1,178 @@
+"""A review of a change: what moved from the plan before to the plan now, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from codesign import units
+from codesign.planner import SCOPES
+from codesign.report import compare as told
+from codesign.report import view
+from codesign.report.review.charts import Swings
+from codesign.report.review.cited import Case, how
+from codesign.report.review.document import Block, Bullets, Figure, Section, Span, Strong, Words, paragraph, table, words
+from codesign.search.compare import Comparison
+
+MOST_BARS = 10
+MOST_CHANGES = 60
+_HEADS = {"A": "before", "B": "now", "B - A": "change", "A of link": "before, of link", "B of link": "now, of link"}
+
+# figures of the run: quantity, label, how it is written
+_RUN = (
+    ("goodput", "goodput", view.percent), ("run_wall_s", "length of the run", lambda v: units.show(v, "s")),
+    ("run_accelerator_hours", "accelerator-hours", lambda v: f"{v:,.0f}"), ("rental_cost", "cost", lambda v: f"{v:,.0f}"),
+    ("final_loss", "final loss", lambda v: f"{v:.4f}"), ("run_energy_J", "energy at the meter", lambda v: f"{v / 3.6e9:,.0f} MWh"),
+    ("sites_gain", "gain over the fastest site alone", lambda v: f"{v:.3g}"),
+)  # fmt: skip
+
+
+def answer(now: Case, before: Case, c: Comparison) -> Section:
+    asked = now.review.question or "Is the plan as it is now better than the one before, and what moved?"
+    blocks: list[Block] = [paragraph(Strong("Question. "), asked), _verdict(now, before, c), *_confidence(c)]
+    for name, case in (("Before", before), ("Now", now)):
+        broken = case.plan.violations
+        blocks.append(paragraph(Strong(f"{name}: "), view.layout_line(case.plan).split(" · schedule")[0],
+                                *(("; does not fit: " + "; ".join(broken),) if broken else ()), tone="bad" if broken else "plain"))  # fmt: skip
+    if now.review.decision:
+        blocks.append(paragraph(Strong("Decision. "), now.review.decision))
+    return Section("answer", "Question and answer", tuple(blocks))
+
+
+def _verdict(now: Case, before: Case, c: Comparison) -> Block:
+    if not c.a.feasible or not c.b.feasible:
+        which = "Neither plan fits." if not (c.a.feasible or c.b.feasible) else "Only the plan now fits." if c.b.feasible else "Only the plan before fits."
+        return paragraph(Strong(which), tone="bad" if not c.b.feasible else "answer")
+    times = words(now.step("step_s"), " a step now, ", how("change", units.show(before.plan.step_s, "s")), " before")
+    if c.faster is None:
+        return paragraph(Strong("No difference: "), *times, ".", tone="answer")
+    better = "faster" if c.faster == "B" else "slower"
+    head = f"The plan now is {better}: " if c.decided else f"Too close to call; the plan now is predicted to be {better}: "
+    rate = now.plan.value("job_tokens_per_s") / before.plan.value("job_tokens_per_s") - 1.0
+    return paragraph(Strong(head), *times, ", ", how("difference", view.signed_percent(rate)), " tokens a second.", tone="answer")
+
+
+def _confidence(c: Comparison) -> list[Block]:
+    if c.faster is None:
+        return []
+    held = c.confidence
+    items = [words("Confidence ", how("confidence", view.percent(held.share, 0)), " that this order is right, from our errors on ",
+                   how("confidence", f"{held.pairs:,}"), f" pairs of measured runs ({held.groups} groups, cell '{held.cell}'); the two "
+                   f"differ in {SCOPES[c.scope]}.")]  # fmt: skip
+    return [Bullets((*items, *(words(f"Extrapolated: {why}.") for why in c.extrapolated)))]
+
+
+def changed(c: Comparison) -> Section:
+    rows = [[row["differs"], row["A"], row["B"]] for row in told.change_rows(c)]
+    blocks: list[Block] = [table("Fields of the resolved spec that differ", ("field", "before", "now"), rows[:MOST_CHANGES])] if rows else [
+        paragraph("The specs do not differ.")]  # fmt: skip
+    if len(rows) > MOST_CHANGES:
+        blocks.append(paragraph(how("counted", str(len(rows) - MOST_CHANGES)), " more: codesign compare A B --format json."))
+    return Section("changed", "What changed", tuple(blocks))
+
+
+def moved(now: Case, c: Comparison) -> Section:
+    """Where the time of the step moved, and by which fields."""
+    parts = [(row["part"], row) for row in told.part_rows(c)]
+    rows: list[list[Span | Words]] = []
+    for name, row in parts:
+        cells = list(row.values())[1:]
+        rows.append([_part(name), how("change", cells[0]), now.step(name, cells[1]) if name in c.b.parts else _total(now, cells[1]),
+                     *(how("difference", cell) for cell in cells[2:])])  # fmt: skip
+    heads = ("part", *(head.replace("A, ", "before, ").replace("B, ", "now, ") for head in list(parts[0][1])[1:]))
+    heads = tuple("change" if head == "B - A" else head for head in heads)
+    bars = sorted(c.parts, key=lambda one: -abs(one.difference))[:MOST_BARS]
+    drawn = tuple((view.label(one.name), one.difference, told.signed(one.difference, "s")) for one in bars if one.difference)
+    blocks: list[Block] = []
+    if drawn:
+        blocks.append(Figure("Where the step moved", "Change of each part of the step, the largest first; to the left is shorter.",
+                             Swings(drawn, "shorter now", "longer now")))  # fmt: skip
+    blocks.append(table("Parts of the step", heads, rows, heads[1:], True))
+    return Section("moved", "Where the time moved, and why", (*blocks, *_why(c)))
+
+
+def _part(name: str) -> str:
+    return view.label(name) if name.endswith("_s") and " " not in name else "step" if name.startswith("sum") else name
+
+
+def _total(now: Case, text: str) -> Span:
+    return now.step("step_s", text)
+
+
+def _why(c: Comparison) -> list[Block]:
+    if not c.effects:
+        return []
+    rows = [[fields, how("change", effect)] for fields, effect in told.effect_lines(c)]
+    causes = tuple(words(f"{part}: {'; '.join(below)}") for part, below in told.cause_lines(c))
+    out: list[Block] = [table("What each field does to the step", ("field", "effect on the step"), rows),
+                        paragraph("The fields that differ, switched from before to now one by one, dp following; the mean of this order and "
+                                  "its reverse, which adds up to the whole move.")]  # fmt: skip
+    return [*out, Bullets(causes)] if causes else out
+
+
+def figures(now: Case, before: Case, c: Comparison) -> Section:
+    """Figures, memory and traffic of both, and those of the run where both have one."""
+    names = list(told.FIGURES)
+    rows: list[list[Span | Words]] = [
+        [row["figure"], how("change", row["A"]), _figure(now, name, row["B"]), how("difference", row["change"])]
+        for name, row in zip(names, told.figure_rows(c), strict=True)
+    ]  # fmt: skip
+    heads = ("figure", "before", "now", "change")
+    blocks: list[Block] = [table("Figures of the step", heads, rows, heads[1:])]
+    if now.run is not None and before.run is not None:
+        both = [(name, label, write) for name, label, write in _RUN
+                if name in now.run.inputs.targets and name in before.run.inputs.targets]  # fmt: skip
+        if both:
+            blocks.append(table("Figures of the run", heads, [
+                [label, how("change", write(before.run.value(name))), now.of_run(name, write(now.run.value(name))),
+                 how("difference", _ratio(now.run.value(name), before.run.value(name)))]
+                for name, label, write in both
+            ], heads[1:]))  # fmt: skip
+    elif now.run is not None or before.run is not None:
+        blocks.append(paragraph("Only the plan now has a run: its figures cannot be compared." if now.run else "Only the plan before has a run: its "
+                                "figures cannot be compared.", tone="note"))  # fmt: skip
+    blocks += [_plain("Memory of the fullest rank", told.memory_rows(c)), *_traffic(c)]
+    return Section("figures", "Figures, memory and traffic", tuple(blocks))
+
+
+def _figure(now: Case, name: str, text: str) -> Span:
+    return how("difference", text) if name == "headroom_B" else now.step("job_tokens_per_s" if name == "accelerator_tokens_per_s" else name, text)
+
+
+def _ratio(value: float, before: float) -> str:
+    return "0" if value == before else view.signed_percent(value / before - 1.0) if before else "-"
+
+
+def _traffic(c: Comparison) -> list[Block]:
+    rows = told.traffic_rows(c)
+    return [_plain("Traffic of an accelerator in a step", rows)] if rows else []
+
+
+def _plain(caption: str, rows: Sequence[Mapping[str, object]]) -> Block:
+    """Rows of the comparison with the names of this review in their headings."""
+    heads = [_head(str(head)) for head in rows[0]]
+    numbers = [head for head in heads[1:] if head != "level"]
+    cells: list[list[Span | Words]] = [
+        [how("change", str(value)) if head in numbers and str(value) else str(value) for head, value in zip(heads, row.values(), strict=True)]
+        for row in rows
+    ]
+    return table(caption, heads, cells, numbers)
+
+
+def _head(head: str) -> str:
+    for letter, word in (("A, ", "before, "), ("B, ", "now, ")):
+        if head.startswith(letter):
+            return word + head.removeprefix(letter)
+    return _HEADS.get(head, head)
+
+
+def inputs(c: Comparison) -> Section:
+    """How sure the inputs are in both, and which are of another kind."""
+    weak = [plan.footing[0] for plan in (c.a, c.b)]
+    line = paragraph(f"The weakest number under the step is {weak[0]} before, {weak[1]} now.")
+    if not c.footing:
+        return Section("inputs", "Assumptions that differ", (line, paragraph("Every input is of the same kind in both.")))
+    rows = [[one.field, one.a or "not there", one.b or "not there"] for one in c.footing]
+    return Section("inputs", "Assumptions that differ", (line, table("Inputs of another kind", ("input", "before", "now"), rows)))
+
+
+__all__ = ["answer", "changed", "figures", "inputs", "moved"]
