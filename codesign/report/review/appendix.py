@@ -14,7 +14,8 @@ from codesign.report.review.methods import METHODS
 from codesign.run import RunPlan
 from codesign.spec import references
 
-DEPTH = 2  # levels below a cited number that have an entry of their own; inputs below them stand with their values
+DEPTH = 1  # levels below a cited number that have an entry of their own; inputs below them stand with their values
+EQUATIONS = "appendix-equations"  # the group of the published equations
 _ROLES = {"part": "adds up", "worst_of": "the largest counts", "hidden": "hidden, not added", "override": "set by hand"}
 _PREFIX = {"step": "q", "run": "r", "how": "m", "ref": "e"}
 
@@ -36,13 +37,13 @@ def appendix(
     made = [_entry(key, node, explained, labels, then.get(key.partition(":")[0]), before is not None)
             for key, node in explained.items()]
     anchors = _anchors([one.key for one in made])
-    made = [replace(one, anchor=anchors[one.key]) for one in made]
+    made = [replace(one, anchor=anchors[one.key], cited=one.key in wanted) for one in made]
     groups = [
         Group("appendix-step", "Quantities of the step", tuple(_of(made, explained, "step", leaf=False))),
         Group("appendix-run", "Quantities of the run", tuple(_of(made, explained, "run", leaf=False))),
         Group("appendix-inputs", "Inputs", tuple(_of(made, explained, None, leaf=True))),
         Group("appendix-methods", "How other numbers are made", tuple(_methods(wanted))),
-        Group("appendix-equations", "Published equations", tuple(_references(made))),
+        Group(EQUATIONS, "Published equations", tuple(_references(made))),
     ]
     return tuple(group for group in groups if group.entries)
 
@@ -144,4 +145,4 @@ def anchors_of(groups: Iterable[Group]) -> dict[str, str]:
     return {entry.key: entry.anchor for group in groups for entry in group.entries}
 
 
-__all__ = ["DEPTH", "anchors_of", "appendix"]
+__all__ = ["DEPTH", "EQUATIONS", "anchors_of", "appendix"]

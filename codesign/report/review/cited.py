@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from codesign import units
 from codesign.planner import Plan
-from codesign.report.review.document import Number, Paragraph, Section, Words, paragraph, words
+from codesign.report.review.document import Number, Paragraph, Section, Span, Words, paragraph, words
 from codesign.report.review.neighbourhood import Neighbourhood
 from codesign.run import RunPlan
 from codesign.spec.review import Review
@@ -47,9 +47,9 @@ class Case:
         return Number(text, f"run:{name}")
 
 
-def how(method: str, text: str) -> Number:
-    """A number that is no quantity of the graph: `method` names its entry in the appendix."""
-    return Number(text, f"how:{method}")
+def how(method: str, text: str) -> Span:
+    """A number that is no quantity of the graph: `method` names its entry in the appendix. No number is plain text."""
+    return Number(text, f"how:{method}") if text not in ("", "-") else text
 
 
 def empty(anchor: str, title: str, *spans: str | Number) -> Section:
@@ -59,10 +59,10 @@ def empty(anchor: str, title: str, *spans: str | Number) -> Section:
 
 def spaced(items: Sequence[Words], between: str = ", ") -> Words:
     """Several words in a row with a separator."""
-    out: list[object] = []
+    out: list[Span] = []
     for item in items:
         out += [between, *item] if out else [*item]
-    return tuple(out)  # type: ignore[arg-type]
+    return tuple(out)
 
 
 __all__ = ["Case", "empty", "how", "paragraph", "spaced"]

@@ -120,6 +120,7 @@ class Entry:
     formulas: tuple[str, ...]
     values: tuple[tuple[str, str], ...]  # (whose, value); of one plan the first is ''
     inputs: tuple[Input, ...] = ()
+    cited: bool = True  # by a number of the review itself, not only below one
 
 
 @dataclass(frozen=True)

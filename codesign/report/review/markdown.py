@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from codesign.report import view
+from codesign.report.review.appendix import EQUATIONS, anchors_of
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -26,7 +28,11 @@ from codesign.report.review.document import (
 
 
 def markdown(document: Document) -> str:
-    """The whole review; the same document gives the same bytes. Every text is escaped."""
+    """The whole review; the same document gives the same bytes. Every text is escaped.
+
+    The appendix has the numbers that the review cites, not what lies below them: a pull request holds 65,536 characters.
+    """
+    document = _cited_only(document)
     contents = "\n".join(f"- [{view.plain(one.title)}](#{one.anchor})" for one in document.sections)
     parts = [f"# {view.plain(document.title)}", view.plain(document.subtitle), contents]
     parts += [_section(section, document) for section in document.sections]
@@ -82,6 +88,16 @@ def _span(span: Span, document: Document) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- appendix
+
+
+def _cited_only(document: Document) -> Document:
+    """The document whose appendix has the cited entries, and the published equations that they name."""
+    groups = [replace(one, entries=tuple(entry for entry in one.entries if entry.cited)) for one in document.appendix]
+    named = {f"ref:{key}" for group in groups if group.anchor != EQUATIONS for entry in group.entries for key in entry.formulas}
+    kept = tuple(
+        replace(one, entries=tuple(entry for entry in one.entries if one.anchor != EQUATIONS or entry.key in named)) for one in groups
+    )
+    return replace(document, appendix=tuple(one for one in kept if one.entries), anchors=anchors_of(kept))
 
 
 def _appendix(document: Document) -> list[str]:

@@ -108,7 +108,8 @@ METHODS = {
         "How often, among pairs of measured runs that differ in the same scope, a predicted gap of this size had the right sign.",
         "codesign/spec/data/error_model.json",
     ),
-    "difference": Method("Difference", "Now less before, both shown beside it.", "arithmetic"),
+    "difference": Method("Difference", "One number less another, or their ratio less one, both shown beside it.", "arithmetic"),
+    "field": Method("Field of the spec", "As the spec says, or as it follows from what it says; see the resolved spec.", "the spec"),
     "counted": Method("Count", "Counted in the spec or in the list it stands beside.", "counting"),
 }
 

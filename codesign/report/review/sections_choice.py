@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from codesign import graph, units
+from codesign.planner import Plan
 from codesign.quantities import constraints
 from codesign.report import search as shown
 from codesign.report import view
 from codesign.report.review.charts import Pairs, Swings
-from codesign.report.review.cited import Case, how
+from codesign.report.review.cited import Case, how, spaced
 from codesign.report.review.document import Block, Bullets, Figure, Section, Span, Strong, Words, paragraph, table, words
 from codesign.search.exposure import exposures
 from codesign.search.resources import machine
@@ -28,7 +29,7 @@ def limits(case: Case) -> Section:
     blocks: list[Block] = []
     if top:
         named = [words(f"{row['input']} ", how("elasticity", f"{row['elasticity']:+.3f} %")) for row in top]
-        blocks.append(paragraph("One per cent more of an input changes the step by: ", *_listed(named), "."))
+        blocks.append(paragraph("One per cent more of an input changes the step by: ", *spaced(named), "."))
     held = [name for name in constraints.CONSTRAINTS if plan.value(name)]
     blocks.append(paragraph(how("counted", f"{len(held)} of {len(constraints.CONSTRAINTS)}"), " constraints hold."))
     if plan.violations:
@@ -38,20 +39,14 @@ def limits(case: Case) -> Section:
     return Section("limits", "What limits it", tuple(blocks))
 
 
-def _listed(items: list[Words]) -> Words:
-    out: list[Span] = []
-    for item in items:
-        out += [", ", *item] if out else [*item]
-    return tuple(out)
-
-
 def _exposed(case: Case) -> list[Block]:
     found = exposures(machine(case.plan))
     if not found:
         return [paragraph("No communication is exposed.")]
     rows: list[list[Span | Words]] = []
     for one in found:
-        hides = "no bandwidth" if one.hides_factor is None else f"{one.hides_factor:.3g} times"
+        factor = one.hides_factor
+        hides = "no bandwidth" if factor is None else "as it is" if factor == 1.0 else f"{factor:.3g} times"
         rows.append([
             one.label, case.step(one.name, units.show(one.exposed_s, "s")), how("share", view.percent(one.share)), one.level,
             how("exposed", view.percent(one.never_removed)), how("exposed", hides), one.why,
@@ -90,15 +85,15 @@ def _standing(case: Case) -> Block:
     if ahead <= 1e-9:
         return paragraph(Strong("No layout near it is faster."))
     return paragraph(
-        Strong("A layout near it is predicted to be faster: "), "the chosen one takes ", how("search", view.signed_percent(ahead)),
-        " of its time. Layouts nearer to each other than the 80 % interval of the step are not told apart.",
+        Strong("A layout near it is predicted to be faster: "), "the chosen one takes ", how("search", view.percent(ahead)),
+        " longer. Layouts nearer to each other than the 80 % interval of the step are not told apart.",
     )  # fmt: skip
 
 
 def _near(case: Case) -> Block:
     plan = case.plan
     rows: list[list[Span | Words]] = [[
-        Strong("chosen"), view.layout_line(plan).split(" · schedule")[0], case.step("step_s"), "",
+        Strong("chosen"), _own(plan), case.step("step_s"), "",
         case.step("mfu", view.percent(plan.value("mfu"))), case.step("peak_B"),
     ]]  # fmt: skip
     for at, one in enumerate(case.around.best):
@@ -109,6 +104,15 @@ def _near(case: Case) -> Block:
         ])  # fmt: skip
     return table("The chosen layout and the fastest ones near it", ("", "layout", "step", "against chosen", "MFU", "fullest rank"),
                  rows, ("step", "against chosen", "MFU", "fullest rank"))  # fmt: skip
+
+
+def _own(plan: Plan) -> str:
+    """The chosen layout in the words of the others."""
+    layout = plan.problem.spec.layout
+    degrees = [f"{name} {getattr(layout, name)}" for name in shown.DEGREES if (getattr(layout, name) or 1) > 1 or name in ("tp", "pp", "dp")]
+    recompute = plan.resolved()["layout"]["recompute"]
+    return (f"{' '.join(degrees)}, micro-batch {plan.value('micro_batch'):g}, recompute "
+            f"{' '.join([recompute['granularity'], *recompute.get('modules', ())])}, {layout.schedule} {layout.sharding}")  # fmt: skip
 
 
 def _layout(one: Candidate) -> str:

@@ -22,7 +22,7 @@ def failures(case: Case) -> Section:
     if run is None or run.spec.run is None or run.spec.run.failures is None:
         return empty(ANCHOR, TITLE, "The spec says nothing of failures: add ", Name("run.failures"), " (for example ",
                      Name("{rates: pooled}"), ") and ", Name("run.checkpoint"), ".")  # fmt: skip
-    blocks = [_answer(case, run), *_budget(case, run), _policies(case, run), _components(case, run), _checkpoints(case, run),
+    blocks = [_answer(case, run), *_budget(case, run), _policies(case, run), *_components(case, run), _checkpoints(case, run),
               _bearable(run)]  # fmt: skip
     return Section(ANCHOR, TITLE, tuple(blocks))
 
@@ -79,8 +79,8 @@ def _policies(case: Case, run: RunPlan) -> Block:
     return table("Policies on this layout at these rates, the run's own first", heads, rows, heads[1:5])
 
 
-def _components(case: Case, run: RunPlan) -> Block:
-    lost = goodput.by_component(run)
+def _components(case: Case, run: RunPlan) -> list[Block]:
+    lost, sources = goodput.by_component(run), list[str]()
     rows: list[list[Span | Words]] = []
     for name in run.inputs.indexes["component"]:
         rate = run.value(f"component_failures_per_s[{name}]")
@@ -91,10 +91,11 @@ def _components(case: Case, run: RunPlan) -> Block:
             name, case.of_run(f"component_units[{name}]", f"{run.value(f'component_units[{name}]'):,.0f}"),
             case.of_run(f"component_unit_per_s[{name}]", run_goodput.long_time(1.0 / leaf.value)),
             case.of_run(f"component_failures_per_s[{name}]", f"{86400.0 * rate:.3g}"),
-            how("by_component", view.percent(lost[name], 2)), leaf.kind, leaf.source,
+            how("by_component", view.percent(lost[name], 2)), leaf.kind,
         ])  # fmt: skip
-    heads = ("component", "units", "one fails in", "a day", "costs", "rate is", "source")
-    return table("What fails", heads, rows, heads[1:5])
+        sources.append(leaf.source)
+    heads = ("component", "units", "one fails in", "a day", "costs", "rate is")
+    return [table("What fails", heads, rows, heads[1:5]), paragraph("Rates: ", "; ".join(dict.fromkeys(sources)), ".")]
 
 
 def _checkpoints(case: Case, run: RunPlan) -> Block:

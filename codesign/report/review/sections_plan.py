@@ -27,7 +27,8 @@ from codesign.report.review.strip import strip_figure
 from codesign.search import attribution
 
 MOST_RANKS = 6  # columns of the memory table
-_MOST_TERMS = 7  # of the memory figure; the rest is one term
+_MOST_TERMS = 6  # of the memory figure; the rest is one term, and the reserve of the allocator comes last
+_GIVES_WAY = "allocator_memory_B"
 
 KINDS = (
     ("compute", "compute"), ("exposed", "exposed communication"), ("idle", "idle and overheads"),
@@ -36,6 +37,7 @@ KINDS = (
 _COMPUTE = frozenset((
     "gemm_total_s", "attention_total_s", "elementwise_total_s", "recompute_total_s", "ends_total_s", "optimizer_s",
 ))  # fmt: skip
+_ASKED_OF_A_RUN = " How long is the run, what is lost to failures, what does it reach and cost?"
 _HIDDEN = {"layers_hidden_s": "tp and ep, hidden", "dp_hidden_s": "dp, hidden"}
 
 
@@ -44,7 +46,7 @@ _HIDDEN = {"layers_hidden_s": "tp and ep, hidden", "dp_hidden_s": "dp, hidden"}
 
 def answer(case: Case) -> Section:
     plan, review = case.plan, case.review
-    asked = review.question or view.question(plan)
+    asked = review.question or view.question(plan) + (_ASKED_OF_A_RUN if case.run is not None else "")
     blocks: list[Block] = [paragraph(Strong("Question. "), asked), *_verdict(case)]
     rows: list[list[Span | Words]] = [
         ["step time", case.step("step_s"), _interval(plan, "step")],
@@ -82,7 +84,7 @@ def _verdict(case: Case) -> list[Block]:
 
 def _headroom(case: Case) -> Span:
     free = case.plan.value("memory_B") - case.plan.value("peak_B")
-    return case.step("peak_B", units.show(free, "B"))
+    return how("difference", units.show(free, "B"))
 
 
 def _interval(plan: Plan, what: str) -> Words:
@@ -91,7 +93,7 @@ def _interval(plan: Plan, what: str) -> Words:
         return words("no measured runs to take an interval from")
     low, high = (how("interval", units.show(value, unit)) for value in (found.low, found.high))
     beyond = f"; extrapolated: {found.extrapolated}" if found.extrapolated else ""
-    return words(low, " to ", high, f", from {found.rows} rows of the cell '{found.cell}'", beyond)
+    return words(low, " to ", high, ", from ", how("interval", str(found.rows)), f" rows of the cell '{found.cell}'", beyond)
 
 
 def _beyond(case: Case) -> list[list[Span | Words]]:
@@ -135,7 +137,9 @@ def chosen(case: Case) -> Section:
 
 def _field(case: Case, name: str, value: object) -> Span:
     shown = view.field_text(value)
-    return case.step(name, shown) if name in case.plan.problem.leaves and isinstance(value, (int, float)) else shown
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return shown
+    return case.step(name, shown) if name in case.plan.problem.leaves else how("field", shown)
 
 
 # ---------------------------------------------------------------------------------------------------- time
@@ -185,7 +189,7 @@ def _is_traffic(part: str) -> bool:
 def _memory(case: Case) -> list[Block]:
     plan = case.plan
     *groups, _ = view.memory_table(plan, MOST_RANKS)
-    names = [f"rank {group['rank']}" if group["rank"].isdigit() else f"ranks {group['rank']}" for group in groups]
+    names = [_rank_name(group) for group in groups]
     rows: list[list[Span | Words]] = []
     for term in view.memory_terms(plan):
         label = view.label(term)
@@ -211,19 +215,24 @@ def _memory(case: Case) -> list[Block]:
     return [line, figure, shown, note]
 
 
+def _rank_name(group: view.Row) -> str:
+    return f"rank {group['rank']}" if group["rank"].isdigit() else f"ranks {group['rank']}"
+
+
 def _memory_chart(plan: Plan, groups: list[view.Row]) -> Stacks:
     labels = {name: view.label(name) for name in view.memory_terms(plan)}
-    totals = {name: sum(float(group[label]) for group in groups) for name, label in labels.items()}
-    kept = sorted(labels, key=lambda name: -totals[name])[:_MOST_TERMS]
-    rest = [name for name in labels if name not in kept]
+    totals = {name: sum(float(group[label]) for group in groups) for name, label in labels.items() if name != _GIVES_WAY}
+    kept = sorted(totals, key=lambda name: -totals[name])[:_MOST_TERMS]
+    rest = [name for name in totals if name not in kept]
     stacks = []
     for group in groups:
         sizes = [float(group[labels[name]]) for name in kept]
         sizes += [sum(float(group[labels[name]]) for name in rest)] if rest else []
-        stacks.append(Stack(group["rank"], tuple(sizes), f"{group['total']} GiB"))
-    terms = (*(labels[name] for name in kept), *(("other",) if rest else ()))
+        sizes += [float(group[labels[_GIVES_WAY]])] if _GIVES_WAY in labels else []
+        stacks.append(Stack(_rank_name(group), tuple(sizes), f"{group['total']} GiB"))
+    terms = [labels[name] for name in kept] + ["other"] * bool(rest) + ["allocator, gives way"] * (_GIVES_WAY in labels)
     capacity = plan.value("memory_B")
-    return Stacks(tuple(stacks), terms, capacity / view.GiB, f"capacity {units.show(capacity, 'B')}")
+    return Stacks(tuple(stacks), tuple(terms), capacity / view.GiB, f"capacity {units.show(capacity, 'B')}")
 
 
 # ---------------------------------------------------------------------------------------------------- traffic of the step

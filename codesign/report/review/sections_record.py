@@ -123,8 +123,9 @@ def _assumed(case: Case, owned: dict[str, Assumption]) -> Block:
     for name, leaf, key in _assumed_leaves(case):
         text = units.show(leaf.value, units.suffix(name.partition("[")[0]))
         number = case.step(name, text) if key.startswith("step:") else case.of_run(name, text)
-        rows.append([Name(name), number, leaf.source, *_people(owned.get(name))])
-    return table(f"The {len(rows)} assumed inputs", ("input", "value", "source", "owner", "date", "note"), rows, ("value",))
+        rows.append([Name(name), number, leaf.source, *(_people(owned.get(name)) if owned else ())])
+    heads = ("input", "value", "source", *(("owner", "date", "note") if owned else ()))
+    return table(f"The {len(rows)} assumed inputs", heads, rows, ("value",))
 
 
 def _people(one: Assumption | None) -> list[Span | Words]:
@@ -173,7 +174,7 @@ def sign_off(case: Case) -> Section:
         blocks.append(paragraph("Nobody is asked to sign: add ", Name("review.sign_off"), ", for example ",
                                 Name("[{role: systems lead, name: A. Name, date: 2027-01-31}]"), ".", tone="note"))  # fmt: skip
     rows: Sequence[Sequence[Span | Words]] = [[one.role, one.name or "", one.date.isoformat() if one.date else ""] for one in found]
-    blocks.append(table("Sign-off", ("role", "name", "date"), rows or [["", "", ""]]))
+    blocks.append(table("Sign-off", ("role", "name", "date"), rows or [["nobody yet", "", ""]]))
     return Section("sign-off", "Sign-off", tuple(blocks))
 
 

@@ -16,6 +16,9 @@ from codesign.report.review.document import Block, Figure, paragraph
 
 MOST_RANKS = 16  # lines of a strip; of more ranks every second, fourth, ... is drawn
 MOST_PASSES = 100_000  # a longer step is left to `codesign timeline`, which folds its steady state
+COLUMNS = 240  # of the drawing, where single passes are too short to be seen
+ALONE = 0.85  # share of a column above which its main category stands for it
+MIXED = "forward and backward in turn"
 CATEGORIES = {"F": "forward", "B": "backward", "BW": "backward", "W": "weight gradients"}
 
 Row = tuple[int, float, float, str]  # rank, start, end, category
@@ -50,9 +53,33 @@ def strip(rows: Sequence[Row], end_s: float) -> Strip:
     """A strip of rows from any source, at most `MOST_RANKS` ranks of them."""
     ranks = sorted({rank for rank, *_ in rows})
     shown = ranks[:: -(-len(ranks) // MOST_RANKS)]
-    kept = set(shown)
-    categories = tuple(dict.fromkeys(name for name in CATEGORIES.values() if any(row[3] == name for row in rows)))
-    return Strip(tuple(row for row in rows if row[0] in kept), tuple(shown), end_s, categories, units.show(end_s, "s"))
+    drawn = [one for rank in shown for one in _seen(rank, [row for row in rows if row[0] == rank], end_s)]
+    found = {row[3] for row in drawn}
+    categories = tuple(name for name in (*dict.fromkeys(CATEGORIES.values()), MIXED) if name in found)
+    return Strip(tuple(drawn), tuple(shown), end_s, categories, units.show(end_s, "s"))
+
+
+def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
+    """The rows of one rank; where passes are too short to be seen, what fills each column of the drawing."""
+    if len(rows) <= COLUMNS // 2:
+        return list(rows)
+    width = end_s / COLUMNS
+    filled: list[dict[str, float]] = [{} for _ in range(COLUMNS)]
+    for _, start, end, name in rows:
+        for at in range(int(start / width), min(int(end / width) + 1, COLUMNS)):
+            inside = min(end, (at + 1) * width) - max(start, at * width)
+            filled[at][name] = filled[at].get(name, 0.0) + max(inside, 0.0)
+    out: list[Row] = []
+    for at, times in enumerate(filled):
+        if sum(times.values()) < 0.5 * width:
+            continue
+        most = max(times, key=lambda name: times[name])
+        name = most if times[most] > ALONE * sum(times.values()) else MIXED
+        if out and out[-1][3] == name and out[-1][2] >= at * width * (1.0 - 1e-12):
+            out[-1] = (rank, out[-1][1], (at + 1) * width, name)
+        else:
+            out.append((rank, at * width, (at + 1) * width, name))
+    return out
 
 
 def replayed(plan: Plan) -> list[Row]:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from codesign.report.review.charts import Chart, Pairs, Stacks, Strip, Swings, Waterfall
 
 WIDTH = 480.0
-_LABEL = 168.0  # width of the labels on the left
+_LABEL = 174.0  # width of the labels on the left
 _VALUE = 68.0  # width of the values on the right
 _ROW = 22.0
 _LETTERS = "abcdefghijklmnop"
@@ -52,7 +52,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}" class="{kind}"/>'
 
 
-def _clip(text: str, size: int = 25) -> str:
+def _clip(text: str, size: int = 24) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
@@ -67,7 +67,7 @@ def _legend(items: Sequence[tuple[str, str, str]], top: float) -> tuple[list[str
     """Swatches with their meaning, as many on a line as fit: (class, fill, text)."""
     out, x, y = [], 0.0, top
     for kind, fill, text in items:
-        wide = 22.0 + 6.7 * len(text) + 12.0
+        wide = 19.0 + 7.4 * len(text) + 14.0
         if x and x + wide > WIDTH:
             x, y = 0.0, y + 19.0
         out += [_rect(x, y, 14, 12, kind, fill), _text(x + 19, y + 11, text)]
@@ -100,14 +100,14 @@ def _waterfall(chart: Waterfall, anchor: str) -> tuple[list[str], float]:
 def _stacks(chart: Stacks, anchor: str) -> tuple[list[str], float]:
     letters = [f"{_LETTERS[at]}  {name}" for at, name in enumerate(chart.terms)]
     out, y = _legend([(f"k{at}", "", text) for at, text in enumerate(letters)], 0.0)
-    label = 92.0
+    label = 112.0
     most = max([chart.limit, *(sum(stack.sizes) for stack in chart.stacks)])
     scale = (WIDTH - label - _VALUE - 4) / most
     at_limit, top = label + chart.limit * scale, y + 16
     out.append(_text(min(at_limit, WIDTH - 4), y + 10, chart.limit_label, "end", "strong"))
     y = top
     for stack in chart.stacks:
-        out.append(_text(label - 8, y + 15, _clip(stack.label, 14), "end"))
+        out.append(_text(label - 8, y + 15, _clip(stack.label, 15), "end"))
         x = label
         for at, size in enumerate(stack.sizes):
             wide = size * scale
