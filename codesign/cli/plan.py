@@ -1,9 +1,8 @@
-"""`plan` and `report`: one run, on the screen or as a review."""
+"""`plan`: one run, on the screen or as data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,18 +87,3 @@ def _plan_resolved(
         raise SpecError(f"--format {written} has no meaning with --resolved: a spec is YAML, or --format json")
     data = loaded_spec(spec, sets).resolved()
     emit(json_text(data) if is_json else yaml_text(data), output, keep=spec)
-
-
-@commands.command(epilog=epilog(
-    "codesign report spec.yaml -o review.md",
-    "codesign report spec.yaml --set layout.tp=4",
-))
-def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output: Output = None) -> None:
-    """A review of one plan in Markdown. Exit 1 where the layout is not feasible; the review is written all the same."""
-    if output is not None and output != "-" and Path(output).suffix.lower() not in (".md", ".markdown", ".txt"):
-        raise SpecError(f"-o {output}: a report is Markdown; write to a file that ends in .md")
-    loaded = loaded_spec(spec, sets)
-    made = planned(loaded, override)
-    run = run_of(loaded, made)
-    emit(_plan_text(made, Format.md, run), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)

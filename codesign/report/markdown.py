@@ -1,4 +1,4 @@
-"""A design review of one plan in Markdown, short enough for a pull request. Same plan, same bytes: nothing is dated."""
+"""One plan in Markdown, short enough for a comment. Same plan, same bytes. The review is `codesign.report.review`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?: .{1,10})?")
 
 
 def markdown(plan: Plan, nearest: Sequence[Mapping[str, Any]]) -> str:
-    """The review: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec."""
+    """The plan: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec."""
     sections = [
         _answer(plan), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan), _accuracy(nearest),
         _assumptions(plan), _spec(plan),
@@ -42,7 +42,7 @@ def _answer(plan: Plan) -> str:
         f"HFU {view.percent(plan.value('hfu'))}"
     )
     lines = [
-        f"# {view.plain(view.title(plan))}: design review",
+        f"# {view.plain(view.title(plan))}: plan",
         view.plain(view.question(plan)),
         f"**{view.verdict(plan)}** {answer}.",
         view.bullets([

@@ -27,7 +27,7 @@ def screen(run: RunPlan) -> str:
 
 
 def markdown(run: RunPlan) -> str:
-    """The same for a review."""
+    """The same under the Markdown of a plan."""
     return f"## The run\n\n```text\n{screen(run)}```\n"
 
 
