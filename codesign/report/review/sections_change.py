@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from codesign import units
-from codesign.planner import SCOPES
+from codesign.planner import SCOPES, TRAFFIC
 from codesign.report import compare as told
 from codesign.report import view
 from codesign.report.review.charts import Swings
@@ -15,7 +16,10 @@ from codesign.search.compare import Comparison
 
 MOST_BARS = 10
 MOST_CHANGES = 60
-_HEADS = {"A": "before", "B": "now", "B - A": "change", "A of link": "before, of link", "B of link": "now, of link"}
+_TERM = "memory of the fullest rank"
+_HEADS = {"memory of the fullest rank": "term", "traffic per accelerator": "class", "A": "before", "B": "now", "B - A": "change", "A of link": "before, of link", "B of link": "now, of link"}
+
+Row = Mapping[str, Any]
 
 # figures of the run: quantity, label, how it is written
 _RUN = (
@@ -42,13 +46,13 @@ def _verdict(now: Case, before: Case, c: Comparison) -> Block:
     if not c.a.feasible or not c.b.feasible:
         which = "Neither plan fits." if not (c.a.feasible or c.b.feasible) else "Only the plan now fits." if c.b.feasible else "Only the plan before fits."
         return paragraph(Strong(which), tone="bad" if not c.b.feasible else "answer")
-    times = words(now.step("step_s"), " a step now, ", how("change", units.show(before.plan.step_s, "s")), " before")
+    times = words(now.step("step_s"), " a step now, ", now.step("step_s", units.show(before.plan.step_s, "s")), " before")
     if c.faster is None:
         return paragraph(Strong("No difference: "), *times, ".", tone="answer")
     better = "faster" if c.faster == "B" else "slower"
     head = f"The plan now is {better}: " if c.decided else f"Too close to call; the plan now is predicted to be {better}: "
     rate = now.plan.value("job_tokens_per_s") / before.plan.value("job_tokens_per_s") - 1.0
-    return paragraph(Strong(head), *times, ", ", how("difference", view.signed_percent(rate)), " tokens a second.", tone="answer")
+    return paragraph(Strong(head), *times, ", ", how("difference", f"{100.0 * rate:+.2g} %"), " tokens a second.", tone="answer")
 
 
 def _confidence(c: Comparison) -> list[Block]:
@@ -76,8 +80,8 @@ def moved(now: Case, c: Comparison) -> Section:
     rows: list[list[Span | Words]] = []
     for name, row in parts:
         cells = list(row.values())[1:]
-        rows.append([_part(name), how("change", cells[0]), now.step(name, cells[1]) if name in c.b.parts else _total(now, cells[1]),
-                     *(how("difference", cell) for cell in cells[2:])])  # fmt: skip
+        key = name if name in c.b.parts else "step_s"
+        rows.append([_part(name), *(now.step(key, cell) for cell in cells[:2]), *(how("difference", cell) for cell in cells[2:])])
     heads = ("part", *(head.replace("A, ", "before, ").replace("B, ", "now, ") for head in list(parts[0][1])[1:]))
     heads = tuple("change" if head == "B - A" else head for head in heads)
     bars = sorted(c.parts, key=lambda one: -abs(one.difference))[:MOST_BARS]
@@ -92,10 +96,6 @@ def moved(now: Case, c: Comparison) -> Section:
 
 def _part(name: str) -> str:
     return view.label(name) if name.endswith("_s") and " " not in name else "step" if name.startswith("sum") else name
-
-
-def _total(now: Case, text: str) -> Span:
-    return now.step("step_s", text)
 
 
 def _why(c: Comparison) -> list[Block]:
@@ -113,7 +113,7 @@ def figures(now: Case, before: Case, c: Comparison) -> Section:
     """Figures, memory and traffic of both, and those of the run where both have one."""
     names = list(told.FIGURES)
     rows: list[list[Span | Words]] = [
-        [row["figure"], how("change", row["A"]), _figure(now, name, row["B"]), how("difference", row["change"])]
+        [row["figure"], _figure(now, name, row["A"]), _figure(now, name, row["B"]), how("difference", row["change"])]
         for name, row in zip(names, told.figure_rows(c), strict=True)
     ]  # fmt: skip
     heads = ("figure", "before", "now", "change")
@@ -123,14 +123,17 @@ def figures(now: Case, before: Case, c: Comparison) -> Section:
                 if name in now.run.inputs.targets and name in before.run.inputs.targets]  # fmt: skip
         if both:
             blocks.append(table("Figures of the run", heads, [
-                [label, how("change", write(before.run.value(name))), now.of_run(name, write(now.run.value(name))),
+                [label, now.of_run(name, write(before.run.value(name))), now.of_run(name, write(now.run.value(name))),
                  how("difference", _ratio(now.run.value(name), before.run.value(name)))]
                 for name, label, write in both
             ], heads[1:]))  # fmt: skip
     elif now.run is not None or before.run is not None:
         blocks.append(paragraph("Only the plan now has a run: its figures cannot be compared." if now.run else "Only the plan before has a run: its "
                                 "figures cannot be compared.", tone="note"))  # fmt: skip
-    blocks += [_plain("Memory of the fullest rank", told.memory_rows(c)), *_traffic(c)]
+    blocks += [_beside("Memory of the fullest rank", told.memory_rows(c), lambda row, text: now.step(str(row[_TERM]), text))]
+    if traffic := told.traffic_rows(c):
+        blocks.append(_beside("Traffic of an accelerator in a step", traffic,
+                              lambda row, text: now.step(TRAFFIC[str(row["traffic per accelerator"])], text)))  # fmt: skip
     return Section("figures", "Figures, memory and traffic", tuple(blocks))
 
 
@@ -142,20 +145,16 @@ def _ratio(value: float, before: float) -> str:
     return "0" if value == before else view.signed_percent(value / before - 1.0) if before else "-"
 
 
-def _traffic(c: Comparison) -> list[Block]:
-    rows = told.traffic_rows(c)
-    return [_plain("Traffic of an accelerator in a step", rows)] if rows else []
-
-
-def _plain(caption: str, rows: Sequence[Mapping[str, object]]) -> Block:
-    """Rows of the comparison with the names of this review in their headings."""
-    heads = [_head(str(head)) for head in rows[0]]
-    numbers = [head for head in heads[1:] if head != "level"]
-    cells: list[list[Span | Words]] = [
-        [how("change", str(value)) if head in numbers and str(value) else str(value) for head, value in zip(heads, row.values(), strict=True)]
-        for row in rows
-    ]
-    return table(caption, heads, cells, numbers)
+def _beside(caption: str, rows: Sequence[Row], number: Callable[[Row, str], Span]) -> Block:
+    """Rows of the comparison with the names of this review in their headings; `number` links the numbers of a row."""
+    heads = [_head(head) for head in rows[0]]
+    right = [head for head in heads[1:] if head != "level"]
+    cells: list[list[Span | Words]] = []
+    for row in rows:
+        texts = [str(value) for value in row.values()]
+        name = view.label(texts[0]) if _TERM in row else texts[0]
+        cells.append([name, *(number(row, text) if head in right else text for head, text in zip(heads[1:], texts[1:], strict=True))])
+    return table(caption, heads, cells, right)
 
 
 def _head(head: str) -> str:

@@ -10,6 +10,7 @@ from codesign.report import view
 from codesign.report.review.charts import Pairs, Swings
 from codesign.report.review.cited import Case, how, spaced
 from codesign.report.review.document import Block, Bullets, Figure, Section, Span, Strong, Words, paragraph, table, words
+from codesign.search import whynot
 from codesign.search.exposure import exposures
 from codesign.search.resources import machine
 from codesign.search.result import Candidate
@@ -33,10 +34,21 @@ def limits(case: Case) -> Section:
     held = [name for name in constraints.CONSTRAINTS if plan.value(name)]
     blocks.append(paragraph(how("counted", f"{len(held)} of {len(constraints.CONSTRAINTS)}"), " constraints hold."))
     if plan.violations:
-        blocks.append(Bullets(tuple(words(message) for message in plan.violations)))
+        blocks += [Bullets(tuple(words(message) for message in plan.violations)), *_lifts(case)]
     if not plan.overrides:
         blocks += _exposed(case)
     return Section("limits", "What limits it", tuple(blocks))
+
+
+def _lifts(case: Case) -> list[Block]:
+    """The cheapest single changes after which the chosen layout can run."""
+    if case.around.result is None:
+        return []
+    lifts = whynot.refusal(case.around.result.space, case.plan.problem.spec).lifts
+    if not lifts:
+        return [paragraph("No single change of the layout lifts it.")]
+    rows = [[lift.change, how("search", units.show(lift.step_s, "s")), " ".join(f"--set '{one}'" for one in lift.sets)] for lift in lifts]
+    return [table("The cheapest single changes that lift it", ("change", "then a step takes", "codesign plan SPEC"), rows, ("then a step takes",))]
 
 
 def _exposed(case: Case) -> list[Block]:

@@ -60,7 +60,10 @@ def strip(rows: Sequence[Row], end_s: float) -> Strip:
 
 
 def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
-    """The rows of one rank; where passes are too short to be seen, what fills each column of the drawing."""
+    """The rows of one rank; where passes are too short to be seen, what fills each column of the drawing.
+
+    A column is drawn as idle once the idle time of it and of those before, as far as it was not yet drawn, fills a column.
+    """
     if len(rows) <= COLUMNS // 2:
         return list(rows)
     width = end_s / COLUMNS
@@ -70,8 +73,11 @@ def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
             inside = min(end, (at + 1) * width) - max(start, at * width)
             filled[at][name] = filled[at].get(name, 0.0) + max(inside, 0.0)
     out: list[Row] = []
+    idle_s = 0.0
     for at, times in enumerate(filled):
-        if sum(times.values()) < 0.5 * width:
+        idle_s += max(width - sum(times.values()), 0.0)
+        if idle_s >= width * (1.0 - 1e-9) or not times:
+            idle_s -= width
             continue
         most = max(times, key=lambda name: times[name])
         name = most if times[most] > ALONE * sum(times.values()) else MIXED

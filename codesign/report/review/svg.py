@@ -16,7 +16,7 @@ from codesign.report.review.charts import Chart, Pairs, Stacks, Strip, Swings, W
 
 WIDTH = 480.0
 _LABEL = 174.0  # width of the labels on the left
-_VALUE = 68.0  # width of the values on the right
+_VALUE = 70.0  # width of the values on the right
 _ROW = 22.0
 _LETTERS = "abcdefghijklmnop"
 _LEAST = 0.5  # units of width below which a mark could not be seen
@@ -124,7 +124,7 @@ def _stacks(chart: Stacks, anchor: str) -> tuple[list[str], float]:
 def _swings(chart: Swings, anchor: str) -> tuple[list[str], float]:
     out, y = [_text(_LABEL, 12, chart.left), _text(WIDTH - _VALUE, 12, chart.right, "end")], 20.0
     low, high = min(0.0, *(value for _, value, _ in chart.rows)), max(0.0, *(value for _, value, _ in chart.rows))
-    scale = (WIDTH - _LABEL - _VALUE) / max(high - low, 1e-12)
+    scale = (WIDTH - _LABEL - _VALUE - 12) / max(high - low, 1e-12)
     zero = _LABEL - low * scale
     for label, value, text in chart.rows:
         start = zero + min(value, 0.0) * scale
