@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help plan test check lint types imports bars bench refit app docs wheel clean
+.PHONY: help plan test test-browser lint types imports bars bench refit app docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,6 +23,13 @@ test: $(STAMP)   ## run every check: lint, types, import rules, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+test-browser: $(STAMP) ## the app, the review and the timeline in a real browser; installs what that needs (Debian, npm)
+	@command -v chromium >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq chromium; }
+	@command -v npm >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq npm; }
+	npm install --prefix tests/browser --no-package-lock --no-fund --no-audit --silent
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,browser]'
+	CODESIGN_BROWSER=must $(BIN)/pytest -m browser tests/browser
 
 lint: $(STAMP)   ## ruff only
 	$(BIN)/ruff check .

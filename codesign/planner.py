@@ -207,7 +207,7 @@ class Plan:
         if members:
             raise errors.SpecError(f"{base!r} has a value for each layer kind: ask for {', '.join(members)}", field=name)
         names = sorted({k[0] if isinstance(k, tuple) else k for k in self.values})
-        raise errors.SpecError(f"no quantity {name!r} in this plan.{_near(name, names)}", field=name)
+        raise errors.SpecError(f"no quantity {name!r} in this plan.{near(name, names)}", field=name)
 
     @property
     def step_s(self) -> float:
@@ -461,7 +461,7 @@ def plan(
     fixed = {name: np.atleast_1d(np.float64(value)) for name, value in (overrides or {}).items()}
     for name in fixed:
         if name not in graph.REGISTRY:
-            raise errors.SpecError(f"no quantity {name!r} to override.{_near(name, list(graph.REGISTRY))}", field=name)
+            raise errors.SpecError(f"no quantity {name!r} to override.{near(name, list(graph.REGISTRY))}", field=name)
     values, elasticities, program = _evaluate_one(problem, fixed)
     return Plan(
         problem,
@@ -480,11 +480,12 @@ def _hash(spec: schema.Spec) -> str:
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def near(name: str, known: Sequence[str]) -> str:
+    """The names that a misspelt one may stand for, as the end of a message; empty where none is near."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, 3, 0.5)
-    return f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+    found = difflib.get_close_matches(name, known, 3, 0.5)
+    return f" Did you mean {', '.join(repr(n) for n in found)}?" if found else ""
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ Its leaves are what the steps of the phases and sites give, and what the `run:`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,17 @@ class RunPlan:
             return graph.explain(self.program, self.values, key, leaf_source=self._source, depth=depth)
         unit = units.suffix(key.partition("[")[0])
         return graph.Explanation(key, None, unit, self.values[key], "", self._source(key), (), "leaf")
+
+    def asked(self, name: str) -> RunPlan:
+        """The same with one more quantity, where the spec says what it needs; else as it is."""
+        if name not in graph.REGISTRY or any(key[0] == name for key in self.values if isinstance(key, tuple)):
+            return self
+        values = leaf_values(self.inputs)
+        try:
+            program = graph.program((*self.inputs.targets, name), self.inputs.indexes, values)
+        except (graph.MissingInput, KeyError):  # an input, or an index set, of a section that is left out
+            return self
+        return replace(self, program=program, values=program.run(values))
 
     def _source(self, name: str) -> str:
         leaf = self.inputs.leaves.get(name)

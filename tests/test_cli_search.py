@@ -297,15 +297,15 @@ def test_why_not_refuses_what_is_no_layout(spec: str, capsys: Any, layout: str) 
 
 
 def test_progress_is_for_people_only(spec: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codesign.cli import search
+    from codesign.cli import progress
 
     times = iter(range(0, 10_000, 2))
-    monkeypatch.setattr(search.time, "monotonic", lambda: float(next(times)))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(times)))
     assert _run(capsys, "search", spec)[2] == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    watch = search._Watch(1000, 0)
-    progress = run.Progress(1000, run.Kept(1, 1, 0.0))
-    progress.kept.count(250, 10)
-    watch.show(progress)
+    line = progress.Progress("layouts", 1000)
+    line.show(250)
     err = capsys.readouterr().err
-    assert "[#####" in err and "M/s" in err and "s left" in err
+    assert "[#####  " in err and "250 of 1,000 layouts, 125/s, 6 s left" in err
+    line.show(1000)
+    assert not capsys.readouterr().err.strip()

@@ -21,13 +21,13 @@ import yaml
 from codesign import cli, units
 from codesign.evidence.validate import Validation, validate
 from codesign.planner import plan
-from codesign.report import reference
+from codesign.report import accuracy, reference
 from codesign.run import run_plan
 from codesign.search.find import find
 from codesign.spec import load
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDES = ["README.md", "CONTRIBUTING.md"]
+GUIDES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "hardware_profiles" / "README.md")
@@ -63,25 +63,25 @@ def test_generated_page_is_what_the_registry_gives(name, generator):
     assert read(name) == generator(reference.registered()), f"{name} is old: run {reference.COMMAND}"
 
 
-def test_readme_errors_are_those_of_the_shipped_rows():
+def test_readme_errors_are_those_of_the_shipped_rows_and_of_the_last_fit():
     shown = marked(read("README.md"), "errors")
-    assert shown == reference.error_table(shipped_rows()), f"README.md is old: run {reference.COMMAND}"
+    assert shown == accuracy.headlines(shipped_rows(), accuracy.held_out_summary()), f"README.md is old: run {reference.COMMAND}"
 
 
-def test_mean_error_of_the_readme_counted_here_again():
+def test_page_of_errors_is_what_the_evidence_says():
+    page = accuracy.page(shipped_rows(), accuracy.held_out_summary(), reference.WRITTEN)
+    assert read("docs/how-wrong.md") == page, f"docs/how-wrong.md is old: run {reference.COMMAND}"
+
+
+def test_mean_error_of_the_page_counted_here_again():
     """Groups weigh the same, whatever their number of rows."""
     errors, groups = shipped_rows().errors(), {}
     for row in shipped_rows().rows:
         if row["id"] in errors:
             groups.setdefault(row["group"], []).append(abs(errors[row["id"]]))
     mean = 100 * sum(sum(group) / len(group) for group in groups.values()) / len(groups)
-    line = next(line for line in read("README.md").splitlines() if line.startswith("| all (ok) |"))
+    line = next(line for line in read("docs/how-wrong.md").splitlines() if line.startswith("| all (ok) |"))
     assert float(line.split("|")[7]) == pytest.approx(mean, abs=0.0501)
-
-
-def test_readme_held_out_errors_are_those_of_the_last_fit():
-    shown = marked(read("README.md"), "held-out")
-    assert shown == reference.held_out_table(reference.held_out_summary()), f"README.md is old: run {reference.COMMAND}"
 
 
 def test_readme_plan_is_what_the_command_prints():
@@ -89,7 +89,7 @@ def test_readme_plan_is_what_the_command_prints():
     with redirect_stdout(screen):
         cli.main(["plan", str(ROOT / reference.EXAMPLE)])
     shown = marked(read("README.md"), "plan")
-    beside = reference.published_beside(plan(ROOT / reference.EXAMPLE), shipped_rows())
+    beside = accuracy.published_beside(plan(ROOT / reference.EXAMPLE), shipped_rows())
     want = f"```text\n$ codesign plan {reference.EXAMPLE}\n{reference.plan_excerpt(screen.getvalue())}\n```\n\n{beside}"
     assert shown == want, f"README.md is old: run {reference.COMMAND}"
 
@@ -116,13 +116,13 @@ def test_every_quantity_has_a_sentence_and_a_source():
 def test_error_table_changes_with_the_predictions():
     some = validate(where=("accelerator=tpu-v7",))
     worse = replace(some, rows=[{**row, "predicted_step_s": 2 * row["predicted_step_s"]} for row in some.rows])
-    assert reference.error_table(some) != reference.error_table(worse)
-    assert f"| all (ok) | {some.score().rows} | {some.score().groups} | 0 |" in reference.error_table(some)
+    assert accuracy.error_table(some) != accuracy.error_table(worse)
+    assert f"| all (ok) | 0 | {some.score().rows} | {some.score().groups} |" in accuracy.error_table(some)
 
 
 def test_held_out_table_shows_what_is_in_the_summary_and_a_dash_for_what_is_not():
     row = {"rows": 9, "groups": 2, "median": 0.0547, "mean": 0.091, "p90": float("nan"), "bias": -0.01}
-    table = reference.held_out_table(dict.fromkeys(("in_sample", "leave_one_group_out", "leave_one_source_out"), row))
+    table = accuracy.held_out_table(dict.fromkeys(("in_sample", "leave_one_group_out", "leave_one_source_out"), row))
     assert len(table.splitlines()) == 5
     assert table.splitlines()[2].endswith("| 9 | 2 | 5.5 | - | 9.1 | -1.0 | - |")
 
@@ -171,7 +171,7 @@ def checkout(tmp_path):
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_command_of_a_guide_runs(name, checkout):
     lines = "".join(blocks(name, "sh")).splitlines()
-    assert len(lines) > 5
+    assert lines
     environment = {**os.environ, "PATH": f"{checkout / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     for line in lines:
         done = subprocess.run(
@@ -199,8 +199,8 @@ def test_python_of_the_readme_runs(monkeypatch, capsys):
     assert printed.rstrip().endswith(f"{found.best[0].plan.value('mfu')} {found.tally}")
 
 
-def test_yaml_of_the_readme_is_a_model_of_a_spec():
-    (body,) = blocks("README.md", "yaml")
+def test_yaml_of_the_how_to_is_a_model_of_a_spec():
+    (body,) = blocks("docs/how-to/add-a-model.md", "yaml")
     layout = {"tp": 8, "pp": 4, "micro_batch": 1, "schedule": "1f1b"}
     spec = {**yaml.safe_load(read(reference.EXAMPLE)), **yaml.safe_load(body), "layout": layout}
     assert load.load(spec).spec.model.ffn == 57344

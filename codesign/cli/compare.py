@@ -9,11 +9,12 @@ import typer
 
 from codesign.cli.options import STYLE, Output, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text
-from codesign.cli.specs import loaded_spec, planned
+from codesign.cli.specs import loaded_spec, planned, run_of, say_step_only
 from codesign.errors import SpecError
 
 if TYPE_CHECKING:
     from codesign.planner import Plan
+    from codesign.run import RunPlan
 
 commands = typer.Typer(**STYLE)
 
@@ -39,6 +40,8 @@ def compare(
 ) -> None:
     """Which of two plans is faster, how sure that is, what moved from A to B, term by term, and why.
 
+    Where both specs go on past the step (`run:`, `sites:`), also days, goodput, loss and money of both runs.
+
     csv holds the parts of the step. Exit 1 where neither is feasible.
     """
     from codesign.report import compare as shown
@@ -46,8 +49,13 @@ def compare(
     from codesign.search import compare as search
 
     form = chosen_format(written, output)
-    one, other = _plan_of("A", a, (*(sets or ()), *(sets_a or ()))), _plan_of("B", b, (*(sets or ()), *(sets_b or ())))
-    found = search.compare(one, other)
+    one, run = _plan_of("A", a, (*(sets or ()), *(sets_a or ())))
+    other, other_run = _plan_of("B", b, (*(sets or ()), *(sets_b or ())))
+    runs = (run, other_run) if run is not None and other_run is not None else None
+    for name, plan in ((a, one), (b, other)):
+        if runs is None or form is Format.csv:
+            say_step_only(plan.problem.spec, name)
+    found = search.compare(one, other, runs)
     if form is Format.json:
         answer = json_text(found.to_dict())
     elif form is Format.csv:
@@ -58,9 +66,11 @@ def compare(
     raise typer.Exit(0 if one.feasible or other.feasible else 1)
 
 
-def _plan_of(which: str, spec: str, sets: Sequence[str]) -> Plan:
-    """The plan of A or of B; a refusal says of which."""
+def _plan_of(which: str, spec: str, sets: Sequence[str]) -> tuple[Plan, RunPlan | None]:
+    """The plan of A or of B and its run, if it has one; a refusal says of which."""
     try:
-        return planned(loaded_spec(spec, sets))
+        loaded = loaded_spec(spec, sets)
+        made = planned(loaded)
+        return made, run_of(loaded, made)
     except SpecError as error:
         raise SpecError(f"{which}: {error}", field=error.field) from None

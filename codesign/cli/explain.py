@@ -11,12 +11,13 @@ import typer
 from codesign.cli.options import STYLE, Output, Overrides, Sets, SpecPath, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, say
 from codesign.cli.specs import loaded_spec, planned, run_of
-from codesign.errors import CodesignError
+from codesign.errors import CodesignError, SpecError
 
 if TYPE_CHECKING:
     from codesign import graph
     from codesign.planner import Plan
     from codesign.run import RunPlan
+    from codesign.spec.load import Loaded
 
 commands = typer.Typer(**STYLE)
 
@@ -41,11 +42,10 @@ def explain(
     form = chosen_format(written, output)
     loaded = loaded_spec(spec, sets)
     made = planned(loaded, override)
-    run = None if _known(made.values, quantity) else run_of(loaded, made)
-    of_run = run is not None and _known(run.values, quantity)
-    trees = _run_trees(run, quantity, depth) if run is not None and of_run else _trees(made, quantity, depth)
+    run = None if _known(made.values, quantity) else _run_with(quantity, loaded, made)
+    trees = _trees(made, quantity, depth) if run is None else _run_trees(run, made, quantity, depth)
     labels = text.labels_in(made)
-    changes = _changes(spec, made, trees) if (sets or override) and not of_run else []
+    changes = _changes(spec, run is not None, trees) if sets or override else []
     found = text.references(trees)
     if form is Format.json:
         below = [text.explanation_dict(tree, labels) for tree in trees]
@@ -73,10 +73,20 @@ def _known(values: Mapping[Any, Any], quantity: str) -> bool:
     return (name, member.rstrip("]")) in values or quantity in values
 
 
-def _run_trees(run: RunPlan, quantity: str, depth: int) -> list[graph.Explanation]:
-    """As `_trees`, of a quantity or an input of the run beyond the step."""
+def _run_with(quantity: str, loaded: Loaded, made: Plan) -> RunPlan | None:
+    """The run beyond the step, with a quantity that its report does not ask for."""
+    run = run_of(loaded, made)
+    return None if run is None else run.asked(quantity.partition("[")[0])
+
+
+def _run_trees(run: RunPlan, made: Plan, quantity: str, depth: int) -> list[graph.Explanation]:
+    """As `_trees`, of a quantity or an input of the run beyond the step; refuses a name that neither it nor the step has."""
+    from codesign.planner import near
     from codesign.report import text
 
+    if not _known(run.values, quantity):
+        names = {key[0] if isinstance(key, tuple) else key.partition("[")[0] for key in (*made.values, *run.values)}
+        raise SpecError(f"no quantity {quantity!r} in this plan or its run.{near(quantity, sorted(names))}", field=quantity)
     name, _, member = quantity.partition("[")
     keys = [key for key in run.values if (key[0] if isinstance(key, tuple) else key.partition("[")[0]) == name]
     if member:
@@ -99,14 +109,19 @@ def _with_kind(made: Plan, tree: graph.Explanation) -> graph.Explanation:
     return dataclasses.replace(tree, source=f"{leaf.kind}: {leaf.source}") if leaf else tree
 
 
-def _changes(spec: str, made: Plan, trees: Sequence[graph.Explanation]) -> list[dict[str, Any]]:
-    """Name, value before, value after, unit; the plan before is that of the spec as the file has it."""
+def _changes(spec: str, of_run: bool, trees: Sequence[graph.Explanation]) -> list[dict[str, Any]]:
+    """Name, value before, value after, unit; the plan or run before is that of the spec as the file has it."""
     from codesign.report import text
 
     try:
-        base = planned(loaded_spec(spec, None))
+        loaded = loaded_spec(spec, None)
+        step = planned(loaded)
+        base: Plan | RunPlan | None = _run_with(trees[0].name, loaded, step) if of_run else step
     except CodesignError as error:
         say(f"no comparison, the spec without --set has no plan: {error}")
+        return []
+    if base is None:
+        say("no comparison, the spec without --set has no run")
         return []
     found = []
     for tree in trees:

@@ -9,7 +9,7 @@ import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text
-from codesign.cli.specs import chooser, loaded_spec, planned
+from codesign.cli.specs import chooser, loaded_spec, planned, say_step_only
 from codesign.errors import Infeasible, SpecError
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def _plan(spec: str, search: Chooser | None, sets: Sequence[str] | None) -> Plan
     plan = planned(loaded_spec(spec, sets)) if search is None else search.closed()
     if plan is None:
         raise Infeasible("no layout is feasible: codesign search says why")
+    say_step_only(plan.problem.spec, spec)
     return plan
 
 

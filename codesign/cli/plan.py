@@ -9,7 +9,7 @@ import typer
 
 from codesign.cli.options import STYLE, Output, Overrides, Sets, SpecPath, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, yaml_text
-from codesign.cli.specs import loaded_spec, planned, run_of
+from codesign.cli.specs import loaded_spec, planned, run_of, say_step_only
 from codesign.errors import SpecError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def plan(
     loaded = loaded_spec(spec, sets)
     made = planned(loaded, override)
     run = run_of(loaded, made)
+    if form is Format.csv:
+        say_step_only(loaded.spec, spec)
     emit(_plan_text(made, form, run), output, keep=spec)
     raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
 

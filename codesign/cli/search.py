@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,13 @@ import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text, replace_file, say
+from codesign.cli.progress import Progress
+from codesign.cli.specs import say_step_only
 from codesign.errors import CodesignError, SpecError
 
 if TYPE_CHECKING:
     from codesign.search.result import Result
-    from codesign.search.run import Progress
+    from codesign.search.run import Progress as Done
     from codesign.search.space import Space
 
 commands = typer.Typer(**STYLE)
@@ -68,6 +69,7 @@ def search(
     """
     _refuse_without_effect(everything, workers, scheduler, resume, written, output)
     space = _space(spec, [*(sets or ()), *_wanted(objective, best, within)], free or ())
+    say_step_only(space.open.spec, spec)
     if everything:
         _all_rows(space, output, spec)
         return
@@ -130,10 +132,10 @@ def _searched(space: Space, workers: int, scheduler: str | None, output: str | N
     if output is not None:
         saved.probe()
     progress = before or run.Progress.empty(space)
-    watch = _Watch(space.size, progress.candidates)
+    watch = Progress("layouts", space.size, progress.candidates)
 
-    def report(now: Progress) -> None:
-        watch.show(now)
+    def report(now: Done) -> None:
+        watch.show(now.candidates)
         saved.save(now)
 
     try:
@@ -164,7 +166,7 @@ class _Saved:
         self.path = manifest_path(output) if output is not None and not special else None
         self.last = time.monotonic()
 
-    def load(self) -> Progress:
+    def load(self) -> Done:
         from codesign.search.result import resumed
 
         if self.path is None:
@@ -189,39 +191,13 @@ class _Saved:
                 f"-o {self.output}: cannot be written: there is no folder {str(folder)!r} that can be written to"
             )
 
-    def save(self, progress: Progress, now: bool = False) -> None:
+    def save(self, progress: Done, now: bool = False) -> None:
         if self.path is None or not (now or time.monotonic() - self.last > SAVE_EVERY_S):
             return
         from codesign.search.result import state
 
         replace_file(str(self.path), json_text(state(self.space, progress)).encode())
         self.last = time.monotonic()
-
-
-class _Watch:
-    """A line on stderr that says how far and how fast; only for people, and only where it takes more than a second."""
-
-    def __init__(self, total: int, before: int) -> None:
-        self.total, self.before = total, before
-        self.start = self.last = time.monotonic()
-        self.shown = False
-
-    def show(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self.start < 1.0 or now - self.last < 0.2 or sys.stderr is None or not sys.stderr.isatty():
-            return
-        self.last, self.shown = now, True
-        rate = (progress.candidates - self.before) / (now - self.start)
-        left = (self.total - progress.candidates) / rate if rate else float("inf")
-        share = progress.candidates / self.total
-        bar = "#" * int(20 * share)
-        counted = f"{progress.candidates / 1e6:.1f} M of {self.total / 1e6:.1f} M layouts"
-        line = f"\r[{bar:20}] {counted}, {rate / 1e6:.2f} M/s, {left:.0f} s left "
-        print(line, end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self.shown:
-            print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -306,6 +282,7 @@ def why_not(
     if form is Format.csv:
         raise SpecError("--format csv has no meaning here: an explanation is text, or --format json")
     answer = asked.why_not(spec, _fields(layout), sets or (), free or (), workers)
+    say_step_only(answer.spec, spec)
     emit(json_text(answer.to_dict()) if form is Format.json else shown.screen(answer), output, keep=spec)
     raise typer.Exit(0 if answer.feasible else 1)
 

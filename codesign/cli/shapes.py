@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from codesign.cli.options import STYLE, Free, Output, Sets, SpecPath, Workers, Written, epilog
 from codesign.cli.output import Format, chosen_format, emit, json_text
-from codesign.cli.specs import chooser, loaded_spec, planned
+from codesign.cli.progress import Progress
+from codesign.cli.specs import chooser, loaded_spec, planned, say_step_only
 from codesign.errors import Infeasible, SpecError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def lint(
         raise SpecError(f"--least {least:g}: a share of the step in per cent, from 0 to 100")
     form = chosen_format(written, output)
     made: Plan = planned(loaded_spec(spec, sets))
+    say_step_only(made.problem.spec, spec)
     found = find(made, least_share=least / 100.0)
     if form is Format.json:
         data: dict[str, Any] = {"schema_version": 1, "spec_hash": made.spec_hash, "step_s": made.step_s}
@@ -114,9 +115,10 @@ def shapes(
         if found is None:
             raise Infeasible("no layout of the spec's own shape is feasible: codesign search says why")
         made, base, best_layout = found, found.problem.spec, search.of_spec
+    say_step_only(made.problem.spec, spec)
     table = rank_shapes(
         base, axes, equal, best_layout, free=solve, tolerance=tolerance / 100.0, law=law, lint_best=best,
-        progress=_Progress(),
+        progress=Progress("shapes").show if search is None else None,
     )
     emit(_written(text.headline(made), table, made.spec_hash, form), output, keep=spec)
     raise typer.Exit(0 if any(not row.is_base for row in table.rows) else 1)
@@ -131,23 +133,3 @@ def _written(headline: str, table: ShapeTable, spec_hash: str, form: Format) -> 
     if form is Format.csv:
         return text.csv_text(report.shapes_rows(table))
     return (report.shapes_markdown if form is Format.md else report.shapes_screen)(headline, table)
-
-
-class _Progress:
-    """Shapes done, rate and remaining time on a terminal's stderr, once the search has taken a second."""
-
-    def __init__(self) -> None:
-        self.began = self.shown = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        import sys
-
-        now = time.monotonic()
-        if sys.stderr is None or not sys.stderr.isatty() or (now - self.shown < 1.0 and done < total):
-            return
-        if now - self.began < 1.0:
-            return
-        rate = done / (now - self.began)
-        line = f"\r{done:,} of {total:,} shapes, {rate:.1f} a second, {(total - done) / rate:.0f} s left "
-        print(line, end="\n" if done == total else "", file=sys.stderr)
-        self.shown = now

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codesign.cli.output import say
 from codesign.errors import SpecError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from codesign.run import RunPlan
     from codesign.search.joint import Chooser
     from codesign.spec.load import Loaded
+    from codesign.spec.schema import Spec
 
 
 def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
@@ -23,6 +25,15 @@ def loaded_spec(spec: str, sets: Sequence[str] | None) -> Loaded:
     return load.load(Path(spec), tuple(sets or ()))
 
 
+def say_step_only(spec: Spec, file: str) -> None:
+    """On stderr, of a command that looks at the step alone: which sections of the spec play no part in its answer."""
+    from codesign.spec.run import SECTIONS
+
+    written = [f"{name}:" for name in SECTIONS if getattr(spec, name)]
+    if written:
+        say(f"note: the answer is about the step alone, without {', '.join(written)} of {file}; codesign plan reads them")
+
+
 def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, workers: int) -> Chooser | None:
     """The layout search of a spec, where its layout is open or opened by --free; none where there is nothing to choose."""
     from codesign.spec import domains
@@ -30,9 +41,10 @@ def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, w
     opened = domains.load(spec, tuple(sets or ()), tuple(free or ()))
     if not free and not opened.is_open:
         return None
+    from codesign.cli.progress import Progress
     from codesign.search.joint import Chooser
 
-    return Chooser(opened, workers)
+    return Chooser(opened, workers, Progress("layouts").show)
 
 
 def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,16 @@ def _number(text: str | float) -> float:
     return float(text.strip("<>~").replace(",", "").replace("%", "")) if isinstance(text, str) else float(text)
 
 
+def _size(text: str) -> float:
+    """The accelerators named in 'dense, 9600 GPUs, 3 months'."""
+    return float(re.findall(r"([0-9,]+) GPUs", text)[0].replace(",", ""))
+
+
+def _above(text: str) -> tuple[float, float]:
+    """Share lost and accelerators of '~0.9 for jobs above 1024 GPUs'."""
+    return 1.0 - _number(text.partition(" ")[0]), _size(text)
+
+
 def rates() -> list[Rate]:
     """Every report with interruptions over known accelerators and time."""
     row = reports()
@@ -124,6 +135,11 @@ def rates() -> list[Rate]:
         counted("bloom", bloom, weekly),
         counted("crusoe-h200", crusoe, crashes),
     ]
+    why = "a job's own time to failure, beside the rate of its cluster: the report shows two populations"
+    for name, size in (("rsc job of 8", "8 GPUs"), ("rsc job of 1024", "1024 GPUs (measured)")):
+        accelerators = _number(size.partition(" ")[0])
+        events = DAY_H / rsc["mttf_hours"][size]
+        found.append(Rate(name, rsc["id"], _per_node_days(events, accelerators, 1.0), accelerators, False, why))
     day = 24 * 60 / hsdp["mttf_minutes"]
     why = "its rate and its mean time contradict each other 2.8 times"
     found.append(Rate("ft-hsdp", hsdp["id"], _per_node_days(day, hsdp["accelerators"], 1.0), hsdp["accelerators"], False, why))
@@ -136,7 +152,7 @@ def lost() -> list[Lost]:
     llama, mega, byte = row["llama3-405b-54d"], row["megascale-10k"], row["byterobust-3mo"]
     rsc, hsdp = row["meta-rsc-2023"], row["ft-hsdp-100k"]
     hours = hsdp["mttf_minutes"] / 60.0
-    dense, moe = byte["ettr"].values()
+    (dense, dense_size), (moe, moe_size) = ((share, _size(name)) for name, share in byte["ettr"].items())
 
     def bound(held: dict[str, Any]) -> float:
         return 1.0 - _number(held["effective_training_time"]) / 100.0
@@ -144,9 +160,9 @@ def lost() -> list[Lost]:
     return [
         Lost("llama-3", llama["id"], bound(llama), llama["accelerators"], llama["mttf_hours"], True),
         Lost("megascale", mega["id"], bound(mega), _number(mega["accelerators"]), None, True),
-        Lost("byterobust dense", byte["id"], 1.0 - dense, 9600.0),
-        Lost("byterobust moe", byte["id"], 1.0 - moe, 9600.0),
-        Lost("rsc above 1024", rsc["id"], 0.1, 1024.0, rsc["mttf_hours"]["1024 GPUs (measured)"]),
+        Lost("byterobust dense", byte["id"], 1.0 - dense, dense_size),
+        Lost("byterobust moe", byte["id"], 1.0 - moe, moe_size),
+        Lost("rsc above 1024", rsc["id"], *_above(rsc["ettr"]), rsc["mttf_hours"]["1024 GPUs (measured)"]),
         Lost("ft-hsdp before", hsdp["id"], 1.0 - hsdp["effective_training_time"]["before"], hsdp["accelerators"], hours),
         Lost("ft-hsdp after", hsdp["id"], 1.0 - hsdp["effective_training_time"]["after"], hsdp["accelerators"], hours),
     ]  # fmt: skip

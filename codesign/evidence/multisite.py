@@ -40,6 +40,8 @@ WITHOUT = {
     "nvidia-nemo-multidc-340b": "no bandwidth, no step",
     "nvidia-nemo-multidc-340b-detail": "recalled, not read; no bandwidth",
 }
+# Simulations of others that are not compared, and why.
+CONFLICTING = {"decoupled-diloco-goodput": "its texts disagree on the number of chips and on the pair of bandwidths"}
 # PaLM (arXiv 2204.02311): 1.3 GB a pair of hosts, 81 Tb/s over all hosts, four chips a host; 238,300 tokens/s at a batch
 # of 2,048 x 2,048.
 _PALM_HOSTS, _PALM_STEP_S = 6144 / 4, 2048 * 2048 / 238.3e3
@@ -55,6 +57,7 @@ class Compared:
     what: str  # time | utilisation
     printed: float
     predicted: float
+    from_inputs: bool = False  # from what the row states alone; else from its own measured time of an outer step
 
     @property
     def error(self) -> float:
@@ -88,7 +91,11 @@ def round_utilisation(inner_s: float, outer_s: float, inner_steps: float) -> flo
 
 
 def measured(found: Mapping[str, Row]) -> Iterator[Compared]:
-    """Rows of kind measured that state what predicts them."""
+    """Rows of kind measured that state what predicts them.
+
+    Most give the time of their outer steps and not the rate of their links: those figures check the form of a round, that
+    nothing overlaps and nothing is lost, and are no predictions of its time.
+    """
     for name in ("intellect1-usa", "intellect1-usa-eu", "intellect1-global"):
         row = found[name]
         used = round_utilisation(60.0 * row["inner_phase_minutes"], row["outer_sync_seconds_median"], row["H"])
@@ -100,7 +107,7 @@ def measured(found: Mapping[str, Row]) -> Iterator[Compared]:
     yield Compared("covenant-72b", "utilisation", row["compute_utilisation"], used)
     # each peer sends its own sparse gradient, up, once a round: 64 of 4,096 values of 2 bits with places of 12 bits
     sent_B = 1e9 * row["model"]["params_b"] * 64 / 4096 * (2 + 12) / 8
-    yield Compared("covenant-72b", "time", row["outer_sync_seconds"], sent_B / (row["wan_mbit_s"]["up"] * 1e6 / 8))
+    yield Compared("covenant-72b", "time", row["outer_sync_seconds"], sent_B / (row["wan_mbit_s"]["up"] * 1e6 / 8), True)
     row = found["opendiloco-1b"]
     share = row["outer_sync_fraction_of_time"]
     low, high = (float(part) for part in row["compute_utilisation"].split("-"))
@@ -108,8 +115,8 @@ def measured(found: Mapping[str, Row]) -> Iterator[Compared]:
     row = found["palm-two-pods"]
     exchange_s = 1.3e9 / (81e12 / 8 / _PALM_HOSTS)
     used = round_utilisation(_PALM_STEP_S - exchange_s, exchange_s, 1.0)
-    yield Compared("palm-two-pods", "utilisation", row["scaling_efficiency"], used)
-    yield Compared("palm-two-pods", "time", 1.0 / row["scaling_efficiency"], 1.0 / used)
+    yield Compared("palm-two-pods", "utilisation", row["scaling_efficiency"], used, True)
+    yield Compared("palm-two-pods", "time", 1.0 / row["scaling_efficiency"], 1.0 / used, True)
 
 
 def stated_bandwidth() -> tuple[float, float]:
@@ -172,20 +179,29 @@ def bar() -> Iterator[str]:
     """Figures of the bar, what is short, and what cannot be told."""
     found = rows()
     figures = list(measured(found))
-    used, times = ([one for one in figures if one.what == what] for what in ("utilisation", "time"))
-    good = all(one.met for one in used)
-    yield f"{mark(good)} utilisation of {len(used)} measured rows, worst {max(abs(o.error) for o in used):.1%} (bar 5 points)"
-    good = all(one.met for one in times)
-    yield f"{mark(good)} time of {len(times)} measured rows, worst {max(abs(o.error) for o in times):.0%} (bar 10 %)"
+    for what, bar_of, said in (("utilisation", BAR_UTILISATION, "5 points"), ("time", BAR_TIME, "10 %")):
+        told = [one for one in figures if one.from_inputs and one.what == what]
+        worst = max(abs(one.error) for one in told)
+        rows_said = f"{what} of {len(told)} measured rows by their stated inputs"
+        yield f"{mark(worst <= bar_of)} {rows_said}, worst {worst:.1%} (bar {said})"
+        form = [one for one in figures if not one.from_inputs and one.what == what]
+        if form:
+            worst = max(abs(one.error) for one in form)
+            rows_said = f"{what} of {len(form)} rows by the measured time of their own outer step"
+            yield f"        {rows_said}, worst {worst:.1%}: the form of a round"
     for one in figures:
-        size = f"{one.error:+.1%}"
-        yield f"        {mark(one.met)} {one.id:18} {one.what:11} printed {one.printed:8.3f} ours {one.predicted:8.3f}  {size}"
-    yield "        utilisation is from the measured time of an outer step (PaLM: from its printed burst rate)"
+        size, by = f"{one.error:+.1%}", "stated inputs" if one.from_inputs else "own outer step"
+        yield (
+            f"        {mark(one.met)} {one.id:18} {one.what:11} printed {one.printed:8.3f} ours {one.predicted:8.3f}"
+            f"  {size:>7}  by its {by}"
+        )
     low, high = stated_bandwidth()
     yield f"        INTELLECT-1's stated 0.5 to 4 Gb/s gives outer steps of {low:.0f} to {high:.0f} s; printed 103, 382, 469 s"
     yield "        Covenant-72B: its printed 70 s needs twice the printed 110 Mb/s up for the printed compression"
     for name, reason in WITHOUT.items():
         yield f"        not predicted: {name}: {reason}"
+    for name, reason in CONFLICTING.items():
+        yield f"        not compared: {name}: {reason}"
     tables = list(simulated(found))
     for source, what in (("scalinglaws-bw-", "Charles 2025, 2503.09799"), ("eager-bw-", "Eager updates, 2502.12996")):
         errors = np.concatenate([np.abs(t.errors) for t in tables if t.id.startswith(source)])

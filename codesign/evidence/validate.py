@@ -21,7 +21,8 @@ from codesign.evidence import predict, runs
 from codesign.evidence.score import Score, ranking, regrets, score
 from codesign.spec import stacks
 
-TARGETS = ("step_s", "rank_allocated_B", "rank_reserved_B", "rank_device_B")
+MEMORIES = ("rank_allocated_B", "rank_reserved_B", "rank_device_B")
+TARGETS = ("step_s", "fits_memory", *MEMORIES)
 
 FIELDS: dict[str, Callable[[runs.Row], str]] = {
     "accelerator": lambda r: str(r.get("accelerator")),
@@ -163,19 +164,20 @@ def validate(path: Path | str | None = None, where: Sequence[str] = ()) -> Valid
     for batch in predict.batches(converted, TARGETS):
         values = batch.program.run(batch.leaves)
         size = len(batch.rows)
-        step = np.broadcast_to(values[("step_s", None)], (size,))
-        ranks = {k: _by_rank(values[(k, None)], size, batch) for k in TARGETS[1:]}
+        step, fits = (np.broadcast_to(values[(k, None)], (size,)) for k in ("step_s", "fits_memory"))
+        ranks = {k: _by_rank(values[(k, None)], size, batch) for k in MEMORIES}
         for at, row in enumerate(batch.rows):
             _fill(outs[row], converted[row], float(step[at]), {k: v[:, at] for k, v in ranks.items()})
+            outs[row]["fits"] = bool(fits[at])
     return Validation(outs, rows, skipped)
 
 
 def memory_B(converted: Sequence[runs.Converted]) -> np.ndarray:
     """Predicted memory of each row, of the row's own kind and ranks. All rows must have a problem."""
     out = np.full(len(converted), np.nan)
-    for batch in predict.batches(converted, TARGETS[1:]):
+    for batch in predict.batches(converted, MEMORIES):
         values = batch.program.run(batch.leaves)
-        ranks = {k: _by_rank(values[(k, None)], len(batch.rows), batch) for k in TARGETS[1:]}
+        ranks = {k: _by_rank(values[(k, None)], len(batch.rows), batch) for k in MEMORIES}
         for at, row in enumerate(batch.rows):
             out[row] = _memory(converted[row].row, {k: v[:, at] for k, v in ranks.items()})
     return out
@@ -201,6 +203,7 @@ def _blank(c: runs.Converted) -> dict[str, Any]:
         "predicted_memory_B": None,
         "lo_B": None,
         "hi_B": None,
+        "fits": None,
         "cell": None,
     }
 

@@ -1,7 +1,7 @@
 """Serving the trained shape: key-value memory, time of a decode step and of prefill, knee of the batch, cost of a token.
 
 EQ-96 to EQ-102. Elementwise over float64 arrays that broadcast together. Rates are of all accelerators that hold one copy
-of the model together; communication between them is not counted, so that times are lower bounds.
+of the model together; what they send each other comes on top.
 """
 
 from __future__ import annotations

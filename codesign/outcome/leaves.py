@@ -269,7 +269,12 @@ def _launch(launch: outcome.Launch, run: outcome.Outcome, made: Made) -> None:
     if run.deadline is not None and run.start is not None:
         made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
         made.targets.append("deadline_tokens")
-    if launch.failure_excess and not getattr(run, "failures", None):
+    failures = getattr(run, "failures", None)
+    if launch.failure_excess and not failures:
         made.notes.append("run.launch.failure_excess has no effect here: without run.failures nothing fails")
+    if failures and failures.early_life and launch.failure_excess:
+        made.notes.append("run.launch.failure_excess comes on top of run.failures.early_life; run.launch.ages counts it once")
+    elif failures and failures.early_life and not launch.ages:
+        made.notes.append("the hardware is as old after a wait as now: run.launch.ages says that it runs meanwhile")
     if run.tranches:
         made.notes.append("launch or wait is compared on the whole cluster, not on its tranches")

@@ -3,9 +3,20 @@
 They stand apart from those of the step, so that planning a step does not load them.
 """
 
-from codesign.quantities import goodput, loss, money, policies, power, reliability, run, serving, sites
+from codesign.quantities import (
+    goodput,
+    loss,
+    money,
+    policies,
+    power,
+    reliability,
+    run,
+    serving,
+    serving_communication,
+    sites,
+)
 
 # what every run is asked for; its sections add theirs
 TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
 
-__all__ = ["goodput", "loss", "money", "policies", "power", "reliability", "run", "serving", "sites"]
+__all__ = ["goodput", "loss", "money", "policies", "power", "reliability", "run", "serving", "serving_communication", "sites"]

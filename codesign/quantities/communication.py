@@ -141,7 +141,7 @@ def _axes(extent, torus_axes, scale_up_ranks) -> Array:
     return np.minimum(np.maximum(np.ceil(torus_axes * doublings), 1.0), torus_axes)
 
 
-def _time(
+def group_collective_s(
     operation,
     message_B,
     extent,
@@ -212,7 +212,7 @@ def tp_gather_s(
     scale_up_ranks,
 ) -> Array:
     """One all-gather or reduce-scatter of a layer's activations over the tensor-parallel group."""
-    return _time(
+    return group_collective_s(
         "all_gather",
         tp_message_B,
         tp_extent,
@@ -257,7 +257,7 @@ def tp_all_reduce_s(
     scale_up_ranks,
 ) -> Array:
     """One all-reduce of a layer's activations over the tensor-parallel group."""
-    return _time(
+    return group_collective_s(
         "all_reduce",
         tp_message_B,
         tp_extent,
@@ -381,7 +381,7 @@ def cp_exchange_s(
     scale_up_ranks,
 ) -> Array:
     """The all-to-alls of one layer in one direction (Ulysses)."""
-    one = _time(
+    one = group_collective_s(
         "all_to_all",
         cp_local_B,
         cp_extent,
@@ -640,7 +640,7 @@ def pp_hop_s(
 
 def _dp_time(operation, message_B, extent, gather, reduce, rest) -> Array:
     constants = reduce if operation == "all_reduce" else gather
-    return _time(operation, message_B, extent, *constants, *rest)
+    return group_collective_s(operation, message_B, extent, *constants, *rest)
 
 
 @quantity("B", source="EQ-31")

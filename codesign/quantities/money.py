@@ -90,7 +90,8 @@ def launch_run_s(
     """Wall clock of a run launched after a wait: faster by what was improved, with the failures that are left by then.
 
     The excess of the failure rate decays with its settling time; its mean over the run lengthens the run, which lowers
-    the mean: a fixed point of a few rounds.
+    the mean: a fixed point of a few rounds. Early failures by age are in the goodput, of the hardware as old as it is by
+    then.
     """
     work_s = productive_s / launch_speed_gain / (1.0 - other_share)
     lost = 1.0 / goodput - 1.0

@@ -14,6 +14,12 @@ Array = NDArray[np.float64]
 # ---------------------------------------------------------------------------------------------------- rates
 
 
+@quantity("s", source="sum: the parts run while the launch waits; those that are replaced meanwhile are taken as old as the rest")
+def burn_in_s(hardware_age_s, launch_wait_s) -> Array:
+    """Age of the accelerators when the run begins."""
+    return hardware_age_s + launch_wait_s
+
+
 @quantity("per_s", source="EQ-67")
 def early_extra_per_s(early_failed_share, settling_s, burn_in_s, failure_rate_factor) -> Array:
     """Hazard of an accelerator over the settled one when the run begins."""
@@ -32,20 +38,21 @@ def early_life_start_factor(early_extra_per_s, component_unit_per_s, failure_rat
 def early_life_factor(
     productive_s, early_extra_per_s, settling_s, early_replaced_share, component_units, component_unit_per_s,
     failure_rate_factor, chosen_policy, checkpoint_blocking_s, policy_storage_restart_s, checkpoint_lag_s,
-    policy_memory_down_s, mean_step_s,
+    policy_memory_down_s, mean_step_s, launch_speed_gain,
 ) -> Array:
     """Constant hazard of accelerators that makes the run as long as the decaying one, over the settled hazard.
 
     Replaced parts are as young as the first ones were. The clock is that of the run's own policy, all state read back
-    from storage: where a copy in memory is nearer, the hardware is a little younger.
+    from storage: where a copy in memory is nearer, the hardware is a little younger. A run that is launched later is
+    shorter by what was improved meanwhile: less of it is old.
     """
     unit = {c: component_unit_per_s[c] * failure_rate_factor for c in component_units}
     settled = np.maximum(unit["accelerator"], 1e-30)
     other = add(component_units[c] * unit[c] for c in component_units if c != "accelerator")
     steady = early_life.steady_per_s(
-        component_units["accelerator"], productive_s, other, settled + early_extra_per_s, settled, settling_s,
-        early_replaced_share, checkpoint_blocking_s, policy_storage_restart_s[chosen_policy] + checkpoint_lag_s,
-        policy_memory_down_s[chosen_policy], np.maximum(mean_step_s, checkpoint_lag_s),
+        component_units["accelerator"], productive_s / launch_speed_gain, other, settled + early_extra_per_s, settled,
+        settling_s, early_replaced_share, checkpoint_blocking_s, policy_storage_restart_s[chosen_policy] + checkpoint_lag_s,
+        policy_memory_down_s[chosen_policy], np.maximum(mean_step_s / launch_speed_gain, checkpoint_lag_s),
     )  # fmt: skip
     return (steady - other) / (component_units["accelerator"] * settled)
 

@@ -1,7 +1,7 @@
 """Serving the trained shape on a stated accelerator: memory, batch at the knee, prefill and decode, cost of a token.
 
-One copy of the model on `serving_accelerators`; communication between them is not counted, so that times are lower bounds
-and costs too. The batch decodes together and its prompts are read one after another on the same accelerators.
+One copy of the model on `serving_accelerators`, work and memory spread evenly over them; what they send each other is in
+`serving_communication`. The batch decodes together and its prompts are read one after another on the same accelerators.
 """
 
 from __future__ import annotations
@@ -95,26 +95,38 @@ def decode_read_B(
 
 
 @quantity("s", source="EQ-98")
-def decode_step_s(
+def decode_work_s(
     serving_batch, mean_sequence_B, matmul_parameters, decode_read_B, serving_accelerators,
     serving_memory_Bps, serving_stream_share, serving_peak_FLOPps, serving_gemm_share,
 ) -> Array:
-    """One token for each sequence of the batch."""
+    """One token for each sequence of the batch, communication left out."""
     memory_Bps = serving_accelerators * serving_memory_Bps * serving_stream_share
     compute_FLOPps = serving_accelerators * serving_peak_FLOPps * serving_gemm_share
     return laws.decode_step_s(serving_batch, mean_sequence_B, matmul_parameters, decode_read_B, memory_Bps, compute_FLOPps)
 
 
+@quantity("s", source="sum", parts=("decode_work_s", "decode_tensor_s", "decode_expert_s"))
+def decode_step_s(decode_work_s, decode_tensor_s, decode_expert_s) -> Array:
+    """One token for each sequence of the batch."""
+    return decode_work_s + decode_tensor_s + decode_expert_s
+
+
 @quantity("s", source="EQ-102")
-def prefill_s(
+def prefill_work_s(
     prompt_length, matmul_parameters, served_heads, served_qk_dim, served_v_dim, served_layers,
     serving_accelerators, serving_peak_FLOPps, serving_gemm_share,
 ) -> Array:
-    """Time to the first token of one prompt, compute-bound."""
+    """Compute of one prompt."""
     each = laws.prefill_FLOP_per_token(
         matmul_parameters, prompt_length, served_heads, served_qk_dim, served_v_dim, served_layers
     )
     return laws.prefill_s(prompt_length, each, serving_accelerators * serving_peak_FLOPps * serving_gemm_share)
+
+
+@quantity("s", source="sum", parts=("prefill_work_s", "prefill_tensor_s", "prefill_expert_s"))
+def prefill_s(prefill_work_s, prefill_tensor_s, prefill_expert_s) -> Array:
+    """Time to the first token of one prompt, compute-bound."""
+    return prefill_work_s + prefill_tensor_s + prefill_expert_s
 
 
 @quantity("s", source="sum: the prompts of the batch, and a step for each token of output")

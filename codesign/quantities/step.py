@@ -17,6 +17,8 @@ from codesign.quantities.model import REPLICATED, gemm_labels
 
 Array = NDArray[np.float64]
 
+LOOK_UP_SHARE = 0.4  # of the embedding's time; the rest is its gradient
+
 
 # ---------------------------------------------------------------------------------------------------- layers
 
@@ -135,7 +137,7 @@ def rank_compute_forward_s(
 ) -> Array:
     """Forward time of one micro-batch on each pipeline rank, off-load apart. Shape (pipeline ranks, ...)."""
     layers = add(stage_layers[k] * layer_forward_s[k] for k in layer_forward_s)
-    return layers + stage_embedding * 0.4 * embedding_s + stage_head * head_forward_s + stage_mtp * mtp_module_forward_s
+    return layers + stage_embedding * LOOK_UP_SHARE * embedding_s + stage_head * head_forward_s + stage_mtp * mtp_module_forward_s
 
 
 @quantity("s", source="stages x layer kinds")
@@ -151,9 +153,8 @@ def rank_compute_backward_s(
 ) -> Array:
     """Backward time of one micro-batch on each pipeline rank, off-load apart. Shape (pipeline ranks, ...)."""
     layers = add(stage_layers[k] * layer_backward_s[k] for k in layer_backward_s)
-    return (
-        layers + stage_embedding * 0.6 * embedding_s + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
-    )
+    embedding = stage_embedding * (1.0 - LOOK_UP_SHARE) * embedding_s
+    return layers + embedding + stage_head * head_backward_s + stage_mtp * mtp_module_backward_s
 
 
 @quantity("s", source="bytes over the host link")

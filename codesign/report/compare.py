@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from codesign import units
+from codesign import graph, units
 from codesign.planner import SCOPES, Plan
 from codesign.report import text, view
 from codesign.search.compare import REPEAT, Comparison, Move
@@ -23,6 +23,15 @@ FIGURES = {
     "accelerator_tokens_per_s": "per accelerator", "mfu": "MFU", "hfu": "HFU", "peak_B": "fullest rank",
     "memory_B": "capacity", "headroom_B": "headroom",
 }  # fmt: skip
+
+OF_A_RUN = {
+    "run_wall_s": "time of the run", "run_tokens_per_s": "tokens of the run", "goodput": "goodput",
+    "failures_per_day": "failures a day", "run_accelerators": "accelerators", "run_accelerator_hours": "accelerator-hours",
+    "final_loss": "final loss", "effective_FLOP": "effective compute", "sites_gain": "gain of the sites",
+    "run_energy_J": "energy", "run_carbon_kg": "CO2", "rental_cost": "rental", "failure_cost": "of it for failures",
+    "energy_cost": "energy, paid apart",
+}  # fmt: skip
+SHARES = ("goodput",)
 
 SWITCHED = (
     "the fields that differ, switched from A to B one by one, dp following; the mean of this order and its reverse, "
@@ -111,6 +120,21 @@ def figure_rows(c: Comparison) -> list[Row]:
             shown = (units.show(a, unit), units.show(b, unit))
             change = signed(b - a, unit) if unit == "B" else text.signed_percent(b / a - 1)
         rows.append({"figure": label, "A": shown[0], "B": shown[1], "change": "0" if a == b else change})
+    return rows
+
+
+def run_rows(c: Comparison) -> list[Row]:
+    """What both runs come to beyond the step, and the change."""
+    rows = []
+    for one in c.run:
+        unit = graph.REGISTRY[one.name].unit
+        if one.name in SHARES:
+            shown, change = (text.percent(one.a), text.percent(one.b)), f"{100 * one.difference:+.2f} points"
+        else:
+            shown = (units.show(one.a, unit), units.show(one.b, unit))
+            change = text.signed_percent(one.b / one.a - 1) if one.a else _signed(one.b, unit)
+        label = {"the run": OF_A_RUN[one.name], "A": shown[0], "B": shown[1]}
+        rows.append({**label, "change": "0" if one.a == one.b else change})
     return rows
 
 
@@ -217,7 +241,7 @@ def footing_line(c: Comparison) -> str:
 
 def compare_screen(c: Comparison) -> str:
     """Everything that `codesign compare` says, the answer first, 80 columns."""
-    sections = [_answer(c), _table(part_rows(c)), _why(c), _table(figure_rows(c)), _table(memory_rows(c)),
+    sections = [_answer(c), _table(part_rows(c)), _why(c), _table(figure_rows(c)), _table(run_rows(c)), _table(memory_rows(c)),
                 _table(traffic_rows(c)), _changes(c), text.wrap(footing_line(c))]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -229,7 +253,17 @@ def _answer(c: Comparison) -> str:
         if not plan.feasible:
             lines.append("   does not fit")
             lines += [text.wrap(message, "     ", "   - ") for message in plan.violations]
+    lines += [text.wrap(message, "     ", "   ") for message in _unfit_runs(c)]
     return "\n".join(lines)
+
+
+def _unfit_runs(c: Comparison) -> list[str]:
+    """What breaks a run and not its plan's own step, which is told already."""
+    found = []
+    for name, plan, run in zip("AB", (c.a, c.b), c.runs or (), strict=False):
+        new = [message for message in run.violations if not message.endswith(plan.violations)]
+        found += [f"the run of {name} is not feasible: {message}" for message in new]
+    return found
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -275,9 +309,11 @@ def compare_markdown(c: Comparison) -> str:
         "# A against B",
         view.bullets(answer(c)),
         "\n".join(f"- {letter}: {headline}{_unfit(plan)}" for letter, headline, plan in names),
+        view.bullets(_unfit_runs(c)),
         _titled("Where the time moves", part_rows(c)),
         _reasons(c),
-        _titled("Figures", figure_rows(c)), _titled("Memory of the fullest rank", memory_rows(c)),
+        _titled("Figures", figure_rows(c)), _titled("The run", run_rows(c)),
+        _titled("Memory of the fullest rank", memory_rows(c)),
         _titled("Traffic", traffic_rows(c)), _titled("Fields that differ", change_rows(c)), view.plain(footing_line(c)),
     ]  # fmt: skip
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"

@@ -1,4 +1,4 @@
-"""Generated documentation: nomenclature, equations, what their source keys stand for, and the figures of the README.
+"""Generated documentation: nomenclature, equations, what their source keys stand for, how wrong we are, the README's figures.
 
 Pure functions from the registry, the measured runs and a plan to Markdown; `python -m codesign.report.reference` in the
 folder of a checkout writes them. A test compares the files with these functions, so that no page grows old in silence.
@@ -6,9 +6,6 @@ folder of a checkout writes them. A test compares the files with these functions
 
 from __future__ import annotations
 
-import json
-import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -22,15 +19,13 @@ from codesign.evidence.nearest import nearest
 from codesign.evidence.validate import Validation, validate
 from codesign.graph import REGISTRY, Quantity
 from codesign.planner import Plan, plan
-from codesign.report import text
-from codesign.spec import references, stacks
+from codesign.report import accuracy, text
+from codesign.spec import references
 
 COMMAND = "python -m codesign.report.reference"
 EXAMPLE = "examples/llama-3.1-405b-h100.yaml"
-EXAMPLE_ROW = "llama3-t4-16384-8192"  # the measured run that the example describes: Llama 3 paper, table 4
-SUMMARY = stacks.DATA / "error_summary.json"  # written by `make refit`
 
-_WRITTEN = f"<!-- Written by `{COMMAND}`: change the code, not this page. -->"
+WRITTEN = f"<!-- Written by `{COMMAND}`: change the code, not this page. -->"
 _ABOUT_INPUTS = (
     "What no equation gives: fields of the spec, of the profile, of the software stack, and the structure of the "
     "layout. `codesign explain SPEC NAME` prints the value, kind and source of one in a plan."
@@ -46,16 +41,9 @@ _ABOUT_REFERENCES = (
     "fitted constants stand for. Status: confirmed was read in the origin named; derived was worked out or fitted here; "
     "unconfirmed is recalled and marked in the formula. Matrix products are M x K by K x N."
 )
-_COUNTED = (
-    "error = predicted / measured - 1; median and 90th percentile give each row the weight 1 / rows of its group; "
-    "mean and bias average the groups' means; ranking is the share of pairs of layouts, measured more than 5 % "
-    "apart, that we put in the right order. `memory` counts the rows with a measured peak."
-)
 _ROOMS = (*codesign.quantities.__all__, *codesign.quantities.beyond.__all__)
 _MOST_READERS = 4
 _MOST_STAGE_LINES = 5  # title of two lines, heads, two lines of ranks
-_NODE = 8  # accelerators of the largest node among the measured runs of several layouts
-_REGRET = 0.03
 
 
 # ---------------------------------------------------------------------------------------------------- quantities
@@ -107,7 +95,7 @@ def nomenclature(quantities: Sequence[Quantity]) -> str:
         for name, (meaning, _) in units.SUFFIXES.items()
     ]
     lines = [
-        "# Nomenclature", _WRITTEN,
+        "# Nomenclature", WRITTEN,
         "A name is snake_case and ends in its unit. [equations.md](equations.md) has the one equation of each.",
         "## Unit suffixes", text.markdown_table(suffixes).rstrip(),
         "GiB and MiB are powers of two, GB and Gb/s powers of ten. Model and hardware FLOPs are named apart.",
@@ -148,7 +136,7 @@ def equations(quantities: Sequence[Quantity]) -> str:
     """The reference: each quantity with its docstring, source, inputs and parts, and the module of its equation."""
     known = {q.name for q in quantities}
     lines = [
-        "# Equations", _WRITTEN,
+        "# Equations", WRITTEN,
         _ABOUT_EQUATIONS,
     ]
     for room, members in _by_room(quantities):
@@ -196,7 +184,7 @@ def references_page() -> str:
     entries = references.load().values()
     letters = [{"symbol": f"`{symbol}`", "meaning": meaning} for symbol, meaning in references.symbols().items()]
     lines = [
-        "# References", _WRITTEN, _ABOUT_REFERENCES, "## Symbols", text.markdown_table(letters).rstrip(),
+        "# References", WRITTEN, _ABOUT_REFERENCES, "## Symbols", text.markdown_table(letters).rstrip(),
         f"## Keys ({len(entries)})", *(_entry(entry) for entry in entries),
     ]
     return "\n\n".join(lines) + "\n"
@@ -215,87 +203,6 @@ def _capital(title: str) -> str:
     return title[0].upper() + title[1:]
 
 
-# ---------------------------------------------------------------------------------------------------- accuracy
-
-
-def error_table(validation: Validation) -> str:
-    """The table of errors by cell, what it counts, and how often the picked layout is near the best measured."""
-    rows = [
-        {
-            "accelerator, stack, model": row["cell"], "rows": str(row["n"]), "groups": str(row["groups"]),
-            "refused": str(row["refused"]),
-            **{f"{name}, %": _per_cent(row.get(name), name == "bias") for name in ("median", "p90", "mean", "bias")},
-            "ranking, %": _per_cent(row.get("ranking")),
-        }
-        for row in validation.summary_rows()
-    ]
-    fitted = len(validation.constants())
-    constants = f"{fitted} constants were fitted to the rows called ok, none to caution rows or to memory."
-    return "\n\n".join([_table(rows), _COUNTED, constants, *_pick(validation)])
-
-
-def _pick(validation: Validation) -> list[str]:
-    """Whether the layout that we would pick is the best measured; nothing where no family is large enough."""
-    regret = validation.regret()
-    if not regret:
-        return []
-    group_of = {str(row["group"]): row for row in validation.measured}
-    keys = [key.rsplit(" ", 3) for key in regret]  # group, accelerators, batch, sequence length
-    small = [
-        group_of[group]["model"]["params_b"] for group, accelerators, *_ in keys
-        if int(accelerators) <= _NODE and group_of[group]["model"]["size_class"] == "<2B"
-    ]
-    near = sum(lost <= _REGRET for lost in regret.values())
-    line = (
-        f"Picking a layout: of the {len(regret)} families with six measured layouts or more, the layout that we call "
-        f"fastest was measured within 3 % of the best in {near} ({100 * near / len(regret):.0f} %), "
-        f"at worst {100 * max(regret.values()):.0f} % slower."
-    )
-    if small:
-        line += (
-            f" {len(small)} of these families are models of {min(small):.1f} to {max(small):.1f}B on one node of at most "
-            f"{_NODE} accelerators."
-        )
-    return [line]
-
-
-def held_out_table(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """Errors on rows that the constants had not seen, from the summary that `make refit` writes."""
-    heads = {
-        "in_sample": "nothing left out", "leave_one_group_out": "one group (publication, model, accelerator) left out",
-        "leave_one_source_out": "one source left out (stacks that have two)",
-    }
-    rows = [
-        {
-            "step time, constants fitted with": head, "rows": str(summary[key]["rows"]),
-            "groups": str(summary[key]["groups"]),
-            **{
-                f"{name}, %": _per_cent(summary[key].get(name), name == "bias")
-                for name in ("median", "p90", "mean", "bias", "ranking")
-            },
-        }
-        for key, head in heads.items()
-    ]
-    return _table(rows)
-
-
-def held_out_summary() -> dict[str, Any]:
-    """What the last `make refit` wrote."""
-    return json.loads(SUMMARY.read_text(encoding="utf-8"))
-
-
-def _per_cent(value: float | None, signed: bool = False) -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{100 * value:{'+' if signed else ''}.1f}"
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """A Markdown table, the first column left, the rest right."""
-    lines = text.markdown_table(rows).rstrip().splitlines()
-    return "\n".join([lines[0], re.sub(r"(?<!^)\| ---", "| ---:", lines[1]), *lines[2:]])
-
-
 # ---------------------------------------------------------------------------------------------------- the plan shown
 
 
@@ -309,19 +216,6 @@ def _shortened(section: str) -> str:
     if lines[0].startswith("memory:") and len(lines) > _MOST_STAGE_LINES:
         return "\n".join([*lines[:_MOST_STAGE_LINES], f"  [{len(lines) - _MOST_STAGE_LINES} lines left out]"])
     return section
-
-
-def published_beside(made: Plan, validation: Validation) -> str:
-    """The step time of the example beside the one of its publication."""
-    pair = zip(validation.rows, validation.measured, strict=True)
-    out, row = next((out, row) for out, row in pair if out["id"] == EXAMPLE_ROW)
-    measured_s, interval = out["measured_step_s"], made.step_interval
-    place = "inside" if interval.low <= measured_s <= interval.high else "outside"
-    return (
-        f"Published for this run ({row['source']['title']}): {units.show(measured_s, 's')} a step. Ours is "
-        f"{100 * (made.step_s / measured_s - 1):+.1f} %; the published time is {place} of the interval. "
-        f"Trust in that row: {row['trust']['level']} ({row['trust']['why']})."
-    )
 
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -339,20 +233,21 @@ def replace_block(page: str, name: str, body: str) -> str:
 def readme(page: str, validation: Validation, made: Plan, summary: Mapping[str, Mapping[str, Any]]) -> str:
     """The README with its plan and its errors as they are now."""
     screen = plan_excerpt(text.plan_screen(made, nearest(made)))
-    shown = f"```text\n$ codesign plan {EXAMPLE}\n{screen}\n```\n\n{published_beside(made, validation)}"
+    shown = f"```text\n$ codesign plan {EXAMPLE}\n{screen}\n```\n\n{accuracy.published_beside(made, validation)}"
     page = replace_block(page, "plan", shown)
-    page = replace_block(page, "errors", error_table(validation))
-    return replace_block(page, "held-out", held_out_table(summary))
+    return replace_block(page, "errors", accuracy.headlines(validation, summary))
 
 
 def pages(root: Path) -> dict[Path, str]:
     """Every generated file of the checkout in `root`, with its text."""
     page = (root / "README.md").read_text(encoding="utf-8")
+    found, summary = validate(), accuracy.held_out_summary()
     return {
         root / "docs" / "nomenclature.md": nomenclature(registered()),
         root / "docs" / "equations.md": equations(registered()),
         root / "docs" / "references.md": references_page(),
-        root / "README.md": readme(page, validate(), plan(root / EXAMPLE), held_out_summary()),
+        root / "docs" / "how-wrong.md": accuracy.page(found, summary, WRITTEN),
+        root / "README.md": readme(page, found, plan(root / EXAMPLE), summary),
     }
 
 

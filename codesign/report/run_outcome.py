@@ -262,6 +262,9 @@ def _serving(run: RunPlan) -> list[str]:
     what = f"{count:,.0f} {section.serving.profile}, {section.serving.precision}"
     found = [_line("serving", f"{what}: {batch:,.0f} sequences together ({limits})")]
     times = f"prompt {units.show(run.value('prefill_s'), 's')}, a token every {units.show(run.value('decode_step_s'), 's')}"
+    sent_s = run.value("decode_tensor_s") + run.value("decode_expert_s")
+    if sent_s:
+        times += f" ({percent(sent_s / run.value('decode_step_s'))} of it communication)"
     rate = f"{run.value('served_tokens_per_s'):,.0f} tokens/s"
     found.append(_line("", f"{times}, {rate}, keys and values {units.show(run.value('full_sequence_B'), 'B')} a sequence"))
     if _has(run, "serving_cost_per_million"):

@@ -113,8 +113,11 @@ def _sampled(front: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _spread(result: Result) -> str:
-    interval = result.best[0].plan.step_interval
-    words = f"80 % interval of the best: {units.show(interval.low, 's')} to {units.show(interval.high, 's')} ({interval.cell}). "
+    best = result.best[0].plan
+    interval, memory = best.step_interval, best.memory_interval
+    words = f"80 % interval of the best: {units.show(interval.low, 's')} to {units.show(interval.high, 's')} ({interval.cell})"
+    capacity = units.show(best.value("memory_B"), "B")
+    words += f"; its memory {units.show(memory.low, 'B')} to {units.show(memory.high, 'B')} of {capacity}. "
     words += "Layouts nearer to each other than the model's error are not told apart: see the alternatives."
     return text.wrap(words)
 

@@ -22,6 +22,7 @@ class Answer:
     best: Candidate | None
     candidates: int  # ways to complete the layout that was asked about
     not_whole: Mapping[str, int]
+    spec: schema.Spec  # that was asked about; its layout is that of the whole space
 
     @property
     def feasible(self) -> bool:
@@ -56,7 +57,8 @@ def why_not(
     workers: int = 1,
 ) -> Answer:
     """Hold `layout` (`layout.field=value` texts) against the whole space of the spec."""
-    whole = _found(of(domains.load(source, sets, free)), workers)
+    opened = domains.load(source, sets, free)
+    whole = _found(of(opened), workers)
     if "all" in free:
         narrow = of(_only(source, layout, sets))
     else:
@@ -66,8 +68,8 @@ def why_not(
     found = _found(narrow, workers)
     best = whole.best[0] if whole.best else None
     if found.best:
-        return Answer((), found.best[0], best, narrow.size, narrow.excluded)
-    return Answer(found.misses, None, best, narrow.size, narrow.excluded)
+        return Answer((), found.best[0], best, narrow.size, narrow.excluded, opened.spec)
+    return Answer(found.misses, None, best, narrow.size, narrow.excluded, opened.spec)
 
 
 def _asked(layout: Sequence[str]) -> dict[str, str]:

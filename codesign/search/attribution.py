@@ -16,7 +16,7 @@ import numpy as np
 from codesign import graph, planner
 from codesign.errors import CodesignError
 from codesign.planner import Plan
-from codesign.spec import load, resolve
+from codesign.spec import load, resolve, run
 
 Path = tuple[str, ...]  # a field that can be switched: ("layout", "tp")
 Parts = Mapping[str, float]  # part of the step -> seconds
@@ -126,7 +126,8 @@ def _spec(fields: Mapping[Path, Any]) -> dict[str, Any]:
 
 def _groups(before: Mapping[Path, Any], after: Mapping[Path, Any]) -> list[tuple[Path, ...]]:
     """Fields that differ, those together that mean one thing, in the order of switching."""
-    differ = [path for path in dict.fromkeys([*before, *after]) if before.get(path) != after.get(path)]
+    paths = [path for path in dict.fromkeys([*before, *after]) if path[0] not in run.SECTIONS]
+    differ = [path for path in paths if before.get(path) != after.get(path)]
     differ = sorted((path for path in differ if path != DERIVED), key=lambda path: _place(path[0]))
     names = {".".join(path[:2]) for path in differ}
     other_model = bool(names & {"model.preset", "model.name"})

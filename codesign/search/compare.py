@@ -15,14 +15,22 @@ from codesign.planner import SCOPES, Confidence, Plan, plain, ranking_confidence
 from codesign.search import attribution, provenance
 from codesign.search.attribution import Change, Effect
 from codesign.search.provenance import Difference
+from codesign.spec.run import SECTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from codesign.run import RunPlan
 
 SCHEMA_VERSION = 1
 REPEAT = 0.02  # the same configuration measured twice differs by about this: a smaller gap is no order
 UNSURE = 2.0 / 3.0  # least confidence with which one of the two is called faster
 MOST_CAUSES = 5
+# of a run beyond its step: those that both runs have are compared
+OF_A_RUN = (
+    "run_wall_s", "run_tokens_per_s", "goodput", "failures_per_day", "run_accelerators", "run_accelerator_hours", "final_loss",
+    "effective_FLOP", "sites_gain", "run_energy_J", "run_carbon_kg", "rental_cost", "failure_cost", "energy_cost",
+)  # fmt: skip
 LEAST_CAUSE = 0.05  # share of all that moved, up or down, below which no cause is looked for
 
 
@@ -80,6 +88,8 @@ class Comparison:
     scope: str  # the widest thing in which they differ
     confidence: Confidence
     extrapolated: tuple[str, ...]  # why the measured pairs do not speak for these two
+    runs: tuple[RunPlan, RunPlan] | None = None  # beyond the step, where both specs go there
+    run: tuple[Move, ...] = ()
 
     @property
     def difference_s(self) -> float:
@@ -136,6 +146,8 @@ class Comparison:
                 "extrapolated": list(self.extrapolated),
             },
             "figures": {one.name: {"a": one.a, "b": one.b, "difference": one.difference} for one in self.figures},
+            "run": {one.name: {"a": one.a, "b": one.b, "difference": one.difference} for one in self.run} or None,
+            "run_violations": None if self.runs is None else [list(one.violations) for one in self.runs],
             "parts": self.part_rows(),
             "effects": [
                 {
@@ -161,8 +173,8 @@ class Comparison:
         }  # fmt: skip
 
 
-def compare(a: Plan, b: Plan) -> Comparison:
-    """What moved from plan A to plan B, and why. Raises SpecError for plans with quantities set by hand."""
+def compare(a: Plan, b: Plan, runs: tuple[RunPlan, RunPlan] | None = None) -> Comparison:
+    """What moved from plan A to plan B, and why; of their `runs` what moved. Raises SpecError for plans set by hand."""
     for name, one in (("A", a), ("B", b)):
         if one.overrides:
             fixed = ", ".join(one.overrides)
@@ -174,6 +186,7 @@ def compare(a: Plan, b: Plan) -> Comparison:
     return Comparison(
         a, b, _figures(a, b), parts, memory, fullest, _traffic(a, b), changes, _footing(a, b), effects,
         _causes(a, b, parts, effects), scope, ranking_confidence(scope, _kind(a, b), _gap(a, b)), _extrapolated(a, b, scope),
+        runs, () if runs is None else _run_moves(*runs),
     )  # fmt: skip
 
 
@@ -187,7 +200,9 @@ def _gap(a: Plan, b: Plan) -> float:
 def _scope(changes: Sequence[Change]) -> str:
     """The widest of SCOPES in which two specs differ."""
     order = list(SCOPES)
-    found = [_scope_of(change.field) for change in changes if change.field not in attribution.WITHOUT_EFFECT]
+    silent = (*attribution.WITHOUT_EFFECT, *SECTIONS)
+    fields = [change.field for change in changes if not {change.field, change.field.partition(".")[0]} & set(silent)]
+    found = [_scope_of(field) for field in fields]
     return max(found, key=order.index, default=order[0])
 
 
@@ -223,6 +238,11 @@ def _figures(a: Plan, b: Plan) -> tuple[Move, ...]:
     moves["headroom_B"] = Move("headroom_B", room.a - need.a, room.b - need.b)
     moves["feasible"] = Move("feasible", float(a.feasible), float(b.feasible))
     return tuple(moves.values())
+
+
+def _run_moves(a: RunPlan, b: RunPlan) -> tuple[Move, ...]:
+    there = [{key[0] if isinstance(key, tuple) else key for key in dict(made.values)} for made in (a, b)]
+    return tuple(Move(name, a.value(name), b.value(name)) for name in OF_A_RUN if name in there[0] & there[1])
 
 
 def _memory(a: Plan, b: Plan) -> tuple[tuple[Move, ...], tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,11 +25,15 @@ class Chosen:
 class Chooser:
     """Searches the layouts of one open spec again and again, with another model or scaled leaves."""
 
-    def __init__(self, opened: domains.Open, workers: int = 1) -> None:
+    def __init__(
+        self, opened: domains.Open, workers: int = 1, report: Callable[[int, int], None] | None = None
+    ) -> None:
+        """`report` is told of each search how many layouts are done, of how many."""
         section = opened.search.model_copy(update={"objectives": ("step_s",), "best": 1, "within": 0.0})
         spec = opened.spec.model_copy(update={"search": section})
         self.opened = replace(opened, base=replace(opened.base, spec=spec))
         self.workers = workers
+        self.report = report or (lambda done, total: None)
         self._space: space.Space | None = None
 
     @cached_property
@@ -40,7 +44,11 @@ class Chooser:
     def best(self, spec: schema.Spec | None = None, scale: Mapping[str, float] | None = None) -> Candidate | None:
         """The best layout under the spec's model and training (default: its own), with leaves scaled by name."""
         held = self._held(spec)
-        result = Result(held, run.search(held, workers=self.workers, scale=scale))
+        found = run.search(
+            held, workers=self.workers, scale=scale, report=lambda now: self.report(now.candidates, held.size)
+        )
+        self.report(held.size, held.size)
+        result = Result(held, found)
         return result.best[0] if result.best else None
 
     def _held(self, spec: schema.Spec | None) -> space.Space:

@@ -9,6 +9,7 @@ from codesign import units
 from codesign.errors import SpecError
 from codesign.spec import failure_rates, resolve
 from codesign.spec import failures as sections
+from codesign.spec.run import Run
 
 TARGETS = (
     "policy_goodput", "policy_share", "policy_goodput_per_accelerator", "policy_days", "policy_best_interval_s",
@@ -55,7 +56,7 @@ def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: floa
     _layout(made, problem)
     _rates(made, problem, run.failures)
     _recovery(made, run.failures)
-    _factors(made, run.failures)
+    _factors(made, run)
     _checkpoint(made, problem, run.checkpoint, parameters)
     _stated_interval(made, run.checkpoint, step_s)
     _policy(made, problem)
@@ -202,17 +203,23 @@ def _recovery(made: Made, failures: sections.Failures) -> None:
             made.put(f"{name}_s", *(_ASSUMED.get(name) or failure_rates.practice(name)))
 
 
-def _factors(made: Made, failures: sections.Failures) -> None:
+def _factors(made: Made, run: Run) -> None:
     """Early life and stragglers; neutral where nothing is said of them."""
+    failures = run.failures
+    assert failures is not None
     early = failures.early_life
     if early is None:
         made.put("early_life_factor", 1.0, "assumed", "no early life: rates are settled")
         made.put("early_life_start_factor", 1.0, "assumed", "no early life: rates are settled")
         made.put("settling_s", 1.0, "assumed", "no early life")
     else:
-        for leaf, name in (("early_failed_share", "failed_share"), ("settling_s", "settling"), ("burn_in_s", "age"),
+        # a quantity takes the place of the age where it is that of the launch
+        age = "hardware_age_s" if run.launch is not None and run.launch.ages else "burn_in_s"
+        for leaf, name in (("early_failed_share", "failed_share"), ("settling_s", "settling"), (age, "age"),
                            ("early_replaced_share", "replaced_share")):  # fmt: skip
             made.put(leaf, getattr(early, name), "spec", f"run.failures.early_life.{name}")
+        if run.launch is None:
+            made.put("launch_speed_gain", 1.0, "spec", "no run.launch: launched now")
     stragglers = failures.stragglers
     if stragglers is None:
         made.put("straggler_step_factor", 1.0, "assumed", "no stragglers beyond those of the measured steps")

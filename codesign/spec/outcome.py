@@ -138,17 +138,23 @@ class Launch(Section):
     """Launch now or wait: what a delay of up to `horizon` improves.
 
     `improvement_doubling`: time in which the tokens a second of this cluster double (software, recipes). On its first day
-    the failure rate is 1 + `failure_excess` of the settled one, and the excess decays with `failure_settling`.
+    the failure rate is 1 + `failure_excess` of the settled one, and the excess decays with `failure_settling`. With `ages`
+    the excess is that of `run.failures.early_life`, and the parts run meanwhile: a later launch has older hardware.
     """
 
     horizon: Seconds
     improvement_doubling: Seconds | None = None
     failure_excess: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
     failure_settling: Seconds | None = None
+    ages: Annotated[bool, Field(strict=True)] = False
 
 
 class Serving(Section):
-    """The trained shape, served: one copy on `accelerators` of a profile (null: the smallest power of two that holds it)."""
+    """The trained shape, served: one copy on `accelerators` of a profile (null: the smallest power of two that holds it).
+
+    All of them work on every token, by tensor parallelism. `experts`: split over them like the rest, or held whole by one
+    each, with an all-to-all to them and back.
+    """
 
     profile: str
     accelerators: Count | None = None
@@ -157,6 +163,7 @@ class Serving(Section):
     precision: Literal["bf16", "fp8"] = "bf16"
     kv_precision: Literal["bf16", "fp8"] = "bf16"
     batch: Count | None = None  # null: the knee, or what memory holds
+    experts: Literal["split", "whole"] | None = None  # of a mixture; null: split
     price_per_hour: Money | None = None
     served_tokens: Tokens | None = None  # over the life of the model: the inference-aware shape
     cost_over_training: Factor | None = None  # a served FLOP over a trained one; null: 1
@@ -335,8 +342,15 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield "run.launch.horizon", "run.launch.horizon is 0: there is no wait to compare with"
         if (launch.failure_excess is None) != (launch.failure_settling is None):
             yield "run.launch", "run.launch.failure_excess and failure_settling go together: a rate, and how fast it decays"
-        if launch.improvement_doubling is None and launch.failure_excess is None:
-            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling or failure_excess"
+        if launch.improvement_doubling is None and launch.failure_excess is None and not launch.ages:
+            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling, failure_excess or ages"
+        failures = getattr(run, "failures", None)
+        if launch.ages and (failures is None or failures.early_life is None):
+            name = "run.launch.ages"
+            yield name, f"{name} has no effect without run.failures.early_life: no rate falls with age"
+        elif launch.ages and launch.failure_excess is not None:
+            name = "run.launch.failure_excess"
+            yield name, f"{name} counts early failures that run.launch.ages takes from run.failures.early_life: keep one"
         for name in ("improvement_doubling", "failure_settling"):
             if getattr(launch, name) == 0:
                 yield f"run.launch.{name}", f"run.launch.{name} must be above 0"
@@ -346,6 +360,8 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
     if ladder is not None and run.loss is None:
         yield "run.ladder", "run.ladder needs run.loss: a ladder extrapolates a law"
     serving = run.serving
+    if serving is not None and serving.experts is not None and spec.model.moe is None:
+        yield "run.serving.experts", "run.serving.experts has no effect: the model has no experts"
     if serving is not None and serving.cost_over_training is not None and serving.served_tokens is None:
         name = "run.serving.cost_over_training"
         yield name, f"{name} has no effect without run.serving.served_tokens"

@@ -646,10 +646,8 @@ def _leaves(
             f"jobs take {used:g} of the {domain:g} ranks of a scale-up domain, so that groups do not straddle it",
         )
     torus = prof.scale_up.topology == "torus" and prof.scale_up.p2p_Bps is not None
-    axes = (
-        round(prof.scale_up.link_Bps.value / prof.scale_up.p2p_Bps.value / 2) if torus and prof.scale_up.p2p_Bps else 1
-    )
-    put("torus_axes", axes, "datasheet", f"{prof.name}: links of a chip over two a torus axis" if torus else "no torus")
+    source = f"{prof.name}: links of a chip over two a torus axis" if torus else "no torus"
+    put("torus_axes", torus_axes(prof), "datasheet", source)
     of_profile("link_Bps", "scale_up.link_Bps")
     for operation, short in (
         ("all_gather", "gather"),
@@ -674,6 +672,14 @@ def _leaves(
     put("accelerator_ranks", spec.cluster.accelerators * prof.ranks_per_accelerator, "spec", "cluster.accelerators")
     put("node_ranks", *_datum(data, "node.accelerators_per_node", 8.0))
     return leaves
+
+
+def torus_axes(prof: profiles.Profile) -> float:
+    """Axes of the torus inside a scale-up domain: links of a chip over two an axis; 1 where there is none."""
+    up = prof.scale_up
+    if up.topology != "torus" or up.p2p_Bps is None:
+        return 1.0
+    return float(round(up.link_Bps.value / up.p2p_Bps.value / 2))
 
 
 def scale_up_ranks(domain: float, ranks: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from codesign.spec.failures import Checkpoint, Failures, Policy, Spares
 from codesign.spec.outcome import Outcome
 
+SECTIONS = ("run", "sites", "links", "sync")  # of a spec, that the step does not read
+
 
 class Run(Outcome):
     """From a step to a run. `training.tokens` says how long it is."""
@@ -15,4 +17,4 @@ class Run(Outcome):
     policy: Policy | None = None  # default: restart
 
 
-__all__ = ["Run"]
+__all__ = ["SECTIONS", "Run"]

@@ -15,6 +15,8 @@ def test_every_measured_row_is_predicted_or_says_what_it_lacks():
     told = {one.id for one in multisite.measured(rows)} | set(multisite.WITHOUT)
     assert told == {name for name, row in rows.items() if row["kind"] == "measured"}
     assert not {one.id for one in multisite.measured(rows)} & set(multisite.WITHOUT)
+    compared = {one.id for one in multisite.simulated(rows)} | set(multisite.CONFLICTING)
+    assert compared == {name for name, row in rows.items() if row["kind"] == "simulated"}
 
 
 def test_measured_utilisation_is_within_five_points_and_time_but_one_within_ten_percent():
@@ -38,7 +40,9 @@ def test_simulated_tables_of_charles_are_met_with_one_fitted_volume():
 
 def test_the_bar_says_what_is_short():
     lines = list(multisite.bar())
-    assert lines[0].startswith("met  utilisation of 6") and lines[1].startswith("SHORT time of 5")
+    assert lines[0].startswith("met  utilisation of 1 measured rows by their stated inputs")
+    assert any(line.startswith("SHORT time of 2 measured rows by their stated inputs") for line in lines)
+    assert sum("the form of a round" in line for line in lines) == 2
     assert sum(line.startswith("        not predicted") for line in lines) == len(multisite.WITHOUT)
     assert any(line.startswith("SHORT simulation of others, Eager") for line in lines)
     assert all(len(line) <= 130 for line in lines)
