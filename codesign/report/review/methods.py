@@ -94,8 +94,8 @@ METHODS = {
     "replay": Method(
         "Replay of the schedule",
         "Each rank works in the order that the authors of the schedule publish and starts a pass as soon as its input has "
-        "arrived. It shares no equation with the closed form of the bubble.",
-        "codesign/laws/replay.py",
+        "arrived; the plan counts with a closed form. The two share no equation.",
+        "codesign timeline",
     ),
     "change": Method(
         "Effect of a field",

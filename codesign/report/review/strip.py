@@ -1,25 +1,29 @@
-"""The schedule of one step as a strip: what each pipeline rank does, from a replay of the order in which it works."""
+"""One step as a strip: what each pipeline rank does, from the timeline of the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from codesign import units
-from codesign.laws import replay
-from codesign.planner import Plan
+from codesign.errors import SpecError
 from codesign.report.review.charts import Strip
 from codesign.report.review.cited import Case, how
 from codesign.report.review.document import Block, Figure, paragraph
+from codesign.timeline import Timeline, timeline
+from codesign.timeline import strip as stretches
 
 MOST_RANKS = 16  # lines of a strip; of more ranks every second, fourth, ... is drawn
 MOST_PASSES = 100_000  # a longer step is left to `codesign timeline`, which folds its steady state
 COLUMNS = 240  # of the drawing, where single passes are too short to be seen
 ALONE = 0.85  # share of a column above which its main category stands for it
+
 MIXED = "forward and backward in turn"
-CATEGORIES = {"F": "forward", "B": "backward", "BW": "backward", "W": "weight gradients"}
+FORWARD, BACKWARD, WEIGHTS, SENDS, REST = "forward", "backward", "weight gradients", "exposed communication", "optimizer and rest"
+_DRAWN = {
+    "forward": FORWARD, "backward": BACKWARD, "input gradient": BACKWARD, "weight gradient": WEIGHTS, "steady state": MIXED,
+    "hand-over": SENDS, "data parallel": SENDS, "optimizer": REST, "rest": REST,
+}  # fmt: skip
+CATEGORIES = (FORWARD, BACKWARD, WEIGHTS, MIXED, SENDS, REST)  # the order is that of the colours; what is left is idle
 
 Row = tuple[int, float, float, str]  # rank, start, end, category
 
@@ -27,36 +31,39 @@ Row = tuple[int, float, float, str]  # rank, start, end, category
 def strip_figure(case: Case) -> list[Block]:
     """The strip with a sentence of its totals; nothing without a pipeline, a sentence where it cannot be drawn."""
     pipeline = case.plan.problem.structural()["pipeline"]
-    if pipeline.pp == 1:
+    if pipeline.pp == 1 or case.plan.overrides:
         return []
     micro_batches = case.plan.value("micro_batches")
     if 3 * pipeline.pp * pipeline.vpp * micro_batches > MOST_PASSES:
         return [paragraph("The schedule has ", case.step("micro_batches"), " micro-batches, too many to draw here: "
                           "codesign timeline writes it with its steady state folded.")]  # fmt: skip
     try:
-        rows = replayed(case.plan)
-    except ValueError as error:
-        return [paragraph(f"The schedule cannot be replayed: {error}.")]
-    end_s = max(end for _, _, end, _ in rows)
-    title = f"One step of schedule {pipeline.schedule}, {pipeline.pp} pipeline ranks"
-    text = f"For each pipeline rank, when it works on forward and backward passes; {units.show(end_s, 's')} in all."
-    sentence = paragraph(
-        f"Replayed pass by pass, the passes of {pipeline.schedule} end after ", how("replay", units.show(end_s, "s")),
-        "; the closed form gives the slowest rank a bubble of ", case.step("pp_bubble_s"), " beside ",
+        line = timeline(case.plan, ranks=range(0, pipeline.pp, -(-pipeline.pp // MOST_RANKS)))
+    except SpecError as error:
+        return [paragraph(f"The step cannot be drawn: {error.message}")]
+    title = f"One step of schedule {pipeline.schedule} on {pipeline.pp} pipeline ranks"
+    text = f"For each pipeline rank, what it does in a step of {units.show(line.step_s, 's')}; where nothing is drawn it is idle."
+    return [Figure(title, text, strip(line)), _gap(case, line)]
+
+
+def _gap(case: Case, line: Timeline) -> Block:
+    if line.gap.refused:
+        return paragraph(f"The passes stand one after the other: {line.gap.refused}")
+    return paragraph(
+        "Replayed pass by pass, the pipeline takes ", how("replay", units.show(line.gap.replay_s, "s")), "; the plan counts ",
+        how("replay", units.show(line.gap.plan_s, "s")), " for it, a bubble of ", case.step("pp_bubble_s"), " with ",
         case.step("slowest_forward_s"), " forward and ", case.step("slowest_backward_s"), " backward for each of ",
-        case.step("micro_batches"), " micro-batches. Transfers between ranks, data parallelism and the optimizer come on top.",
+        case.step("micro_batches"), " micro-batches.",
     )
-    return [Figure(title, text, strip(rows, end_s)), sentence]
 
 
-def strip(rows: Sequence[Row], end_s: float) -> Strip:
-    """A strip of rows from any source, at most `MOST_RANKS` ranks of them."""
-    ranks = sorted({rank for rank, *_ in rows})
-    shown = ranks[:: -(-len(ranks) // MOST_RANKS)]
-    drawn = [one for rank in shown for one in _seen(rank, [row for row in rows if row[0] == rank], end_s)]
+def strip(line: Timeline) -> Strip:
+    """The strip of a timeline, every rank of it."""
+    rows = [(one.rank, one.start_s, one.end_s, _DRAWN[one.category]) for one in stretches(line) if one.category in _DRAWN]
+    ranks = tuple(track.rank for track in line.tracks)
+    drawn = [one for rank in ranks for one in _seen(rank, [row for row in rows if row[0] == rank], line.step_s)]
     found = {row[3] for row in drawn}
-    categories = tuple(name for name in (*dict.fromkeys(CATEGORIES.values()), MIXED) if name in found)
-    return Strip(tuple(drawn), tuple(shown), end_s, categories, units.show(end_s, "s"))
+    return Strip(tuple(drawn), ranks, line.step_s, tuple(name for name in CATEGORIES if name in found), units.show(line.step_s, "s"))
 
 
 def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
@@ -80,7 +87,7 @@ def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
             idle_s -= width
             continue
         most = max(times, key=lambda name: times[name])
-        name = most if times[most] > ALONE * sum(times.values()) else MIXED
+        name = most if times[most] > ALONE * sum(times.values()) else _together(times, most)
         if out and out[-1][3] == name and out[-1][2] >= at * width * (1.0 - 1e-12):
             out[-1] = (rank, out[-1][1], (at + 1) * width, name)
         else:
@@ -88,28 +95,9 @@ def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:
     return out
 
 
-def replayed(plan: Plan) -> list[Row]:
-    """The passes of one step from the event replay, every stage with its own times. Raises ValueError without a schedule."""
-    pipeline = plan.problem.structural()["pipeline"]
-    forward, backward = (_by_rank(plan, f"rank_{name}_s") for name in ("forward", "backward"))
-    share = plan.value("weight_gradient_s") / plan.value("slowest_backward_s")
-    ranks = np.array([_rank(pipeline.schedule, stage, pipeline.pp) for stage in range(pipeline.pp * pipeline.vpp)])
-    forward, backward = forward[ranks] / pipeline.vpp, backward[ranks] / pipeline.vpp
-    played = replay.replay(
-        pipeline.schedule, pipeline.pp, pipeline.vpp, round(plan.value("micro_batches")), forward,
-        backward * (1.0 - share), backward * share,
-    )
-    return [(int(one["rank"]), float(one["start_s"]), float(one["end_s"]), CATEGORIES[str(one["kind"])]) for one in played.events]
+def _together(times: dict[str, float], most: str) -> str:
+    """What stands for a column of several categories: in turn where they are passes, else the one with most time."""
+    return MIXED if {FORWARD, BACKWARD} <= set(times) and most in (FORWARD, BACKWARD, WEIGHTS, MIXED) else most
 
 
-def _by_rank(plan: Plan, name: str) -> NDArray[np.float64]:
-    pp = plan.problem.structural()["pipeline"].pp
-    return np.broadcast_to(np.reshape(plan.values[name, None], (-1,)), (pp,))
-
-
-def _rank(schedule: str, stage: int, pp: int) -> int:
-    """The rank of a virtual stage: Megatron's order, or down and up again where the schedule is a V."""
-    return 2 * pp - 1 - stage if schedule in replay.V_SHAPED and stage >= pp else stage % pp
-
-
-__all__ = ["replayed", "strip", "strip_figure"]
+__all__ = ["CATEGORIES", "strip", "strip_figure"]
