@@ -27,10 +27,24 @@ from codesign.timeline import timeline
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
 PLAIN, RUNNING, SITES = "llama-3.1-405b-h100", "gpt4-retrain", "frontier-100k-two-sites"
-ORDER = ["Question and answer", "Chosen plan", "Where time and memory go", "What limits it", "Alternatives and why not",
-         "Failures and goodput", "Sites and traffic", "Loss, data, cost", "Sensitivities and intervals",
-         "Accuracy on the most similar measured runs", "Risks and the de-risking ladder", "Assumptions", "Open questions",
-         "Sign-off", "Resolved spec and manifest", "Appendix: every number"]  # fmt: skip
+ORDER = [
+    "Question and answer",
+    "Chosen plan",
+    "Where time and memory go",
+    "What limits it",
+    "Alternatives and why not",
+    "Failures and goodput",
+    "Sites and traffic",
+    "Loss, data, cost",
+    "Sensitivities and intervals",
+    "Accuracy on the most similar measured runs",
+    "Risks and the de-risking ladder",
+    "Assumptions",
+    "Open questions",
+    "Sign-off",
+    "Resolved spec and manifest",
+    "Appendix: every number",
+]
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
@@ -122,7 +136,9 @@ def numbers(made_of: blocks.Document) -> list[blocks.Number]:
             if isinstance(block, blocks.Folded):
                 walk(block.blocks)
             else:
-                found.extend(span for spans in blocks._spans(block) for span in spans if isinstance(span, blocks.Number))
+                found.extend(
+                    span for spans in blocks._spans(block) for span in spans if isinstance(span, blocks.Number)
+                )
 
     for section in made_of.sections:
         walk(section.blocks)
@@ -173,7 +189,15 @@ def test_sections_are_in_the_order_of_the_issue():
 
 def test_empty_sections_say_what_to_add():
     text = review.markdown(document(PLAIN))
-    for field in ("run.failures", "run:", "sites", "ladder", "review.assumptions", "review.open_questions", "review.sign_off"):
+    for field in (
+        "run.failures",
+        "run:",
+        "sites",
+        "ladder",
+        "review.assumptions",
+        "review.open_questions",
+        "review.sign_off",
+    ):
         assert f"`{field}" in text or f"{field}: {{}}" in text
 
 
@@ -207,23 +231,35 @@ def test_numbers_of_the_page_are_those_of_the_command(capsys):
     for name, value in data["step"]["parts"].items():
         if value >= 5e-4 * data["step"]["step_s"]:
             assert float(parts[view.label(name)][0]) == pytest.approx(value, abs=1.01e-4)
-    assert sum(float(row[0]) for label, row in parts.items() if label != "step") == pytest.approx(float(parts["step"][0]), abs=1e-9)
+    assert sum(float(row[0]) for label, row in parts.items() if label != "step") == pytest.approx(
+        float(parts["step"][0]), abs=1e-9
+    )
     swings = seen.rows("Elasticities of the step")
-    assert {name: row[0] for name, row in swings.items()} == {n: f"{v:+.4f}" for n, v in data["elasticities"].items() if v}
+    assert {name: row[0] for name, row in swings.items()} == {
+        n: f"{v:+.4f}" for n, v in data["elasticities"].items() if v
+    }
     budget = seen.rows("Goodput budget")
     for cause, share in data["run"]["goodput"]["budget"].items():
         if share >= 1e-4:
             assert float(budget[cause][0].removesuffix(" %")) == pytest.approx(100 * share, abs=0.0101)
     _, *runs = next(rows for name, rows in seen.tables.items() if name == "Nearest measured runs")
     assert [row[0] for row in runs] == [row["id"] for row in data["nearest"]]
-    assert [row[4:7] for row in runs] == [[units.show(row["measured_step_s"], "s"), units.show(row["predicted_step_s"], "s"),
-                                           view.signed_percent(row["error"])] for row in data["nearest"]]  # fmt: skip
+    assert [row[4:7] for row in runs] == [
+        [
+            units.show(row["measured_step_s"], "s"),
+            units.show(row["predicted_step_s"], "s"),
+            view.signed_percent(row["error"]),
+        ]
+        for row in data["nearest"]
+    ]
 
 
 @pytest.mark.parametrize("name", [PLAIN, "deepseek-v3-h800", SITES])
 def test_memory_columns_add_up_and_are_the_ranks(name):
     planned, _ = made(name)
-    heads, *rows = next(rows for caption, rows in page(name).tables.items() if caption.startswith("Memory by pipeline rank"))
+    heads, *rows = next(
+        rows for caption, rows in page(name).tables.items() if caption.startswith("Memory by pipeline rank")
+    )
     terms = {row[0]: row[1:-1] for row in rows}
     labels = [view.label(term) for term in view.memory_terms(planned)]
     for column, head in enumerate(heads[1:-1]):
@@ -237,8 +273,14 @@ def test_markdown_and_page_have_the_same_tables():
     text = review.markdown(document(RUNNING))
     for caption, rows in page(RUNNING).tables.items():
         below = text.split(f"**{view.plain(caption)}**\n\n", 1)[1].split("\n\n")[0].splitlines()
-        cells = [[re.sub(r"\[(.*?)\]\(#[\w-]+\)", r"\1", cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in below]
-        written = [[re.sub(r"\\(.)", r"\1", cell).replace("**", "").strip("`") for cell in row] for row in (cells[0], *cells[2:])]
+        cells = [
+            [re.sub(r"\[(.*?)\]\(#[\w-]+\)", r"\1", cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in below
+        ]
+        written = [
+            [re.sub(r"\\(.)", r"\1", cell).replace("**", "").strip("`") for cell in row]
+            for row in (cells[0], *cells[2:])
+        ]
         assert [[cell or "" for cell in row] for row in rows] == written, caption
 
 
@@ -264,7 +306,9 @@ def test_every_method_is_cited_somewhere():
 # ---------------------------------------------------------------------------------------------------- hostile text
 
 
-@pytest.mark.parametrize("name", ["</title><script>alert(1)</script>", "a|b", "```", "[a](http://b)", "x & y", "' #:", '"><img src=x>'])
+@pytest.mark.parametrize(
+    "name", ["</title><script>alert(1)</script>", "a|b", "```", "[a](http://b)", "x & y", "' #:", '"><img src=x>']
+)
 def test_text_of_a_spec_stays_text(name):
     data = load.parse_yaml((EXAMPLES / f"{PLAIN}.yaml").read_text(), "x").data
     people = {"question": name, "open_questions": [name], "sign_off": [{"role": name}]}
@@ -272,7 +316,9 @@ def test_text_of_a_spec_stays_text(name):
     text = review.html(of)
     seen = Page(text)
     assert not seen.fetched and not seen.open
-    assert entities.escape(name, quote=False) in entities.unescape(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert entities.escape(name, quote=False) in entities.unescape(text).replace("&", "&amp;").replace(
+        "<", "&lt;"
+    ).replace(">", "&gt;")
     body = review.markdown(of).split("```yaml")[0].split("<details><summary>The whole spec")[0]
     assert "<script" not in body.replace("\\<script", "") and not re.search(r"(?<!\\)\]\(http", body)
     assert all(line.count(" | ") >= 1 for line in body.splitlines() if line.startswith("| "))
@@ -312,7 +358,9 @@ def test_a_layout_that_cannot_run_is_told_what_lifts_it():
     seen = page(PLAIN, *sets)
     assert not planned.feasible
     text = review.html(document(PLAIN, *sets))
-    assert "Not feasible." in text and all(entities.escape(message, quote=False) in text for message in planned.violations)
+    assert "Not feasible." in text and all(
+        entities.escape(message, quote=False) in text for message in planned.violations
+    )
     lifts = seen.rows("The cheapest single changes that lift it")
     for _, setting in lifts.values():
         lifted = plan(EXAMPLES / f"{PLAIN}.yaml", sets=(*sets, *shlex.split(setting)[1::2]))
@@ -335,10 +383,16 @@ def test_strip_draws_what_the_timeline_has():
     assert drawn.ranks == tuple(range(16)) and set(drawn.categories) <= set(strip.CATEGORIES)
     assert drawn.end_s == made(PLAIN)[0].step_s
     for rank in drawn.ranks:
-        busy_s = sum(one.end_s - one.start_s for one in stretches(line) if one.rank == rank and one.category not in ("bubble", "wait"))
+        busy_s = sum(
+            one.end_s - one.start_s
+            for one in stretches(line)
+            if one.rank == rank and one.category not in ("bubble", "wait")
+        )
         own = [row for row in drawn.rows if row[0] == rank]
         assert all(0.0 <= start < end <= line.step_s * (1 + 1e-9) for _, start, end, _ in own)
-        assert sum(end - start for _, start, end, _ in own) == pytest.approx(busy_s, abs=2.0 * line.step_s / strip.COLUMNS)
+        assert sum(end - start for _, start, end, _ in own) == pytest.approx(
+            busy_s, abs=2.0 * line.step_s / strip.COLUMNS
+        )
 
 
 @pytest.mark.parametrize("name", ["deepseek-v3-h800", RUNNING])
@@ -349,7 +403,12 @@ def test_strip_stands_in_every_review_of_a_pipeline(name):
 
 def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
     planned, _ = made(PLAIN)
-    figure = next(b for s in document(PLAIN).sections for b in s.blocks if isinstance(b, blocks.Figure) and b.title.startswith("Time"))
+    figure = next(
+        b
+        for s in document(PLAIN).sections
+        for b in s.blocks
+        if isinstance(b, blocks.Figure) and b.title.startswith("Time")
+    )
     added = [bar for bar in figure.chart.bars if bar.kind != "hidden"]
     assert sum(bar.size for bar in added) == pytest.approx(planned.step_s, rel=1e-9)
     at = 0.0
@@ -361,8 +420,13 @@ def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
 
 
 def test_drawings_are_labelled_and_escape():
-    figures = [block for name in (PLAIN, SITES) for section in document(name).sections for block in section.blocks
-               if isinstance(block, blocks.Figure)]  # fmt: skip
+    figures = [
+        block
+        for name in (PLAIN, SITES)
+        for section in document(name).sections
+        for block in section.blocks
+        if isinstance(block, blocks.Figure)
+    ]
     assert {type(figure.chart).__name__ for figure in figures} == {"Waterfall", "Stacks", "Swings", "Pairs", "Strip"}
     for figure in figures:
         drawn = str(svg.draw(figure.chart, figure.title, "a < b", "f"))
@@ -384,7 +448,10 @@ def _contrast(one: str, other: str) -> float:
 
 def test_colours_of_both_themes_can_be_read():
     style = (Path(review.__file__).parent / "templates" / "style.css").read_text()
-    themes = [dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", part)) for part in re.findall(r":root \{(.*?)\}", style, re.DOTALL)]
+    themes = [
+        dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", part))
+        for part in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
     assert len(themes) == 3
     for theme in themes:
         for text in ("ink", "soft", "link"):
@@ -398,9 +465,13 @@ def test_colours_of_both_themes_can_be_read():
 
 
 def test_owner_date_question_decision_and_signatures_are_shown():
-    sets = ("review={owner: A. Lead, date: 2027-01-31, question: Shall we start?, decision: 'Start, with spares.', open_questions: [Which site?], "
-            "assumptions: [{input: straggler_per_doubling, owner: B. Eng, date: 2027-01-30, note: measured next week}, {input: tp, owner: C}], "
-            "sign_off: [{role: systems, name: D, date: 2027-02-01}, {role: research}]}",)  # fmt: skip
+    review_section = (
+        "{owner: A. Lead, date: 2027-01-31, question: Shall we start?, decision: 'Start, with spares.', "
+        "open_questions: [Which site?], sign_off: [{role: systems, name: D, date: 2027-02-01}, {role: research}], "
+        "assumptions: [{input: straggler_per_doubling, owner: B. Eng, date: 2027-01-30, note: measured next week}, "
+        "{input: tp, owner: C}]}"
+    )
+    sets = (f"review={review_section}",)
     seen, text = page(RUNNING, *sets), review.html(document(RUNNING, *sets))
     for words in ("Shall we start?", "Start, with spares.", "A. Lead · 2027-01-31", "Which site?"):
         assert words in text
@@ -416,8 +487,12 @@ def test_owner_date_question_decision_and_signatures_are_shown():
 def test_every_assumed_input_is_listed_with_its_source():
     planned, run = made(RUNNING)
     rows = next(rows for caption, rows in page(RUNNING).tables.items() if caption.endswith("assumed inputs"))
-    wanted = {(name, leaf.source) for leaves in (view.used_leaves(planned), run.inputs.leaves) for name, leaf in leaves.items()
-              if leaf.kind == "assumed"}  # fmt: skip
+    wanted = {
+        (name, leaf.source)
+        for leaves in (view.used_leaves(planned), run.inputs.leaves)
+        for name, leaf in leaves.items()
+        if leaf.kind == "assumed"
+    }
     assert {(row[0], row[2]) for row in rows[1:]} == wanted
 
 
@@ -443,14 +518,19 @@ def test_an_infeasible_plan_is_an_answer(tmp_path, capsys):
     assert "Not feasible" in out.read_text()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("-o", "review.pdf"), "the ending names no format of a review. Allowed: .html, .htm, .md, .markdown"),
-    (("--against", "no-such.yaml"), "--against: no-such.yaml: no such file"),
-    (("--against", "{spec}", "--no-search"), "--no-search has no effect with --against"),
-    (("--against", "{spec}", "--override", "step_s=1"), "--override has no meaning with --against"),
-    (("--set", "review={assumptions: [{input: stragler_per_doubling, owner: x}]}"),
-     "this plan has no input 'stragler_per_doubling'. Did you mean 'straggler_per_doubling'?"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "review.pdf"), "the ending names no format of a review. Allowed: .html, .htm, .md, .markdown"),
+        (("--against", "no-such.yaml"), "--against: no-such.yaml: no such file"),
+        (("--against", "{spec}", "--no-search"), "--no-search has no effect with --against"),
+        (("--against", "{spec}", "--override", "step_s=1"), "--override has no meaning with --against"),
+        (
+            ("--set", "review={assumptions: [{input: stragler_per_doubling, owner: x}]}"),
+            "this plan has no input 'stragler_per_doubling'. Did you mean 'straggler_per_doubling'?",
+        ),
+    ],
+)
 def test_wrong_use_is_refused_and_nothing_written(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = str(EXAMPLES / f"{PLAIN}.yaml")

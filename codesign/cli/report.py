@@ -31,17 +31,23 @@ class Paper(StrEnum):
 _ENDINGS = {".html": Paper.html, ".htm": Paper.html, ".md": Paper.md, ".markdown": Paper.md}
 
 
-@commands.command(epilog=epilog(
-    "codesign report spec.yaml -o review.html",
-    "codesign report spec.yaml --set layout.tp=4 -o review.md",
-    "codesign report now.yaml --against before.yaml -o change.html",
-))
+@commands.command(
+    epilog=epilog(
+        "codesign report spec.yaml -o review.html",
+        "codesign report spec.yaml --set layout.tp=4 -o review.md",
+        "codesign report now.yaml --against before.yaml -o change.html",
+    )
+)
 def report(
-    spec: SpecPath, sets: Sets = None, override: Overrides = None,
+    spec: SpecPath,
+    sets: Sets = None,
+    override: Overrides = None,
     against: Annotated[
         str | None, typer.Option("--against", metavar="SPEC", help="Review the change from this spec instead.")
     ] = None,
-    no_search: Annotated[bool, typer.Option("--no-search", help="Look for no better layout near the plan's own.")] = False,
+    no_search: Annotated[
+        bool, typer.Option("--no-search", help="Look for no better layout near the plan's own.")
+    ] = False,
     written: Annotated[
         Paper | None, typer.Option("--format", help="How to write it; default: the ending of -o, else md.")
     ] = None,
@@ -75,7 +81,9 @@ def _paper(written: Paper | None, output: str | None) -> Paper:
         return written or Paper.md
     ending = Path(output).suffix.lower()
     if ending not in _ENDINGS:
-        raise SpecError(f"-o {output}: the ending names no format of a review. Allowed: {', '.join(_ENDINGS)}; or give --format")
+        raise SpecError(
+            f"-o {output}: the ending names no format of a review. Allowed: {', '.join(_ENDINGS)}; or give --format"
+        )
     return _ENDINGS[ending]
 
 

@@ -132,7 +132,7 @@ def run_rows(c: Comparison) -> list[Row]:
             shown, change = (text.percent(one.a), text.percent(one.b)), f"{100 * one.difference:+.2f} points"
         else:
             shown = (units.show(one.a, unit), units.show(one.b, unit))
-            change = text.signed_percent(one.b / one.a - 1) if one.a else _signed(one.b, unit)
+            change = text.signed_percent(one.b / one.a - 1) if one.a else signed(one.b, unit)
         label = {"the run": OF_A_RUN[one.name], "A": shown[0], "B": shown[1]}
         rows.append({**label, "change": "0" if one.a == one.b else change})
     return rows

@@ -1,7 +1,7 @@
 """The design review: one document made from a plan, written as HTML or as Markdown.
 
-    document = review.of_plan(plan, run)
-    review.html(document), review.markdown(document)
+document = review.of_plan(plan, run)
+review.html(document), review.markdown(document)
 """
 
 from codesign.report.review.build import of_change, of_plan

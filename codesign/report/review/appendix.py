@@ -34,8 +34,10 @@ def appendix(
             explained |= _closure(space, source, names)
     then = {"step": before[0], "run": before[1]} if before else {}
     labels = text.labels_in(plan)
-    made = [_entry(key, node, explained, labels, then.get(key.partition(":")[0]), before is not None)
-            for key, node in explained.items()]
+    made = [
+        _entry(key, node, explained, labels, then.get(key.partition(":")[0]), before is not None)
+        for key, node in explained.items()
+    ]
     anchors = _anchors([one.key for one in made])
     made = [replace(one, anchor=anchors[one.key], cited=one.key in wanted) for one in made]
     groups = [
@@ -76,7 +78,11 @@ def _numeric(node: graph.Explanation) -> bool:
 
 
 def _entry(
-    key: str, node: graph.Explanation, known: Mapping[str, graph.Explanation], labels: text.Labels, before: Source | None,
+    key: str,
+    node: graph.Explanation,
+    known: Mapping[str, graph.Explanation],
+    labels: text.Labels,
+    before: Source | None,
     compared: bool,
 ) -> Entry:
     space = key.partition(":")[0]
@@ -88,7 +94,9 @@ def _entry(
     for child in node.inputs:
         name = text.title(child)
         shown = text.show_value(child.value, child.unit, labels(child) if space == "step" else None)
-        inputs.append(Input(name, shown, f"{space}:{name}" if f"{space}:{name}" in known else None, _ROLES.get(child.role, "")))
+        inputs.append(
+            Input(name, shown, f"{space}:{name}" if f"{space}:{name}" in known else None, _ROLES.get(child.role, ""))
+        )
     what = " ".join(node.doc.split())
     keys = tuple(one.key for one in references.lookup(node.source))
     return Entry(key, "", text.title(node), node.unit, what, node.source, keys, tuple(values), tuple(inputs))
@@ -119,16 +127,30 @@ def _anchors(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _of(made: list[Entry], explained: Mapping[str, graph.Explanation], space: str | None, leaf: bool) -> list[Entry]:
-    found = [one for one in made
-             if (explained[one.key].role == "leaf") == leaf and (space is None or one.key.startswith(f"{space}:"))]
+    found = [
+        one
+        for one in made
+        if (explained[one.key].role == "leaf") == leaf and (space is None or one.key.startswith(f"{space}:"))
+    ]
     return sorted(found, key=lambda one: (one.name, one.key))
 
 
 def _methods(wanted: Iterable[str]) -> list[Entry]:
     names = [key.partition(":")[2] for key in wanted if key.startswith("how:")]
     anchors = _anchors(f"how:{name}" for name in names)
-    return [Entry(f"how:{name}", anchors[f"how:{name}"], METHODS[name].title, "", METHODS[name].text, METHODS[name].source, (), ())
-            for name in sorted(names)]  # fmt: skip
+    return [
+        Entry(
+            f"how:{name}",
+            anchors[f"how:{name}"],
+            METHODS[name].title,
+            "",
+            METHODS[name].text,
+            METHODS[name].source,
+            (),
+            (),
+        )
+        for name in sorted(names)
+    ]
 
 
 def _references(made: Iterable[Entry]) -> list[Entry]:
@@ -136,8 +158,19 @@ def _references(made: Iterable[Entry]) -> list[Entry]:
     named = {key for entry in made for key in entry.formulas}
     found = [one for one in references.load().values() if one.key in named]
     anchors = _anchors(f"ref:{one.key}" for one in found)
-    return [Entry(f"ref:{one.key}", anchors[f"ref:{one.key}"], one.key, "", f"{one.title} ({one.status})", one.source,
-                  tuple(one.formula.splitlines()), ()) for one in found]  # fmt: skip
+    return [
+        Entry(
+            f"ref:{one.key}",
+            anchors[f"ref:{one.key}"],
+            one.key,
+            "",
+            f"{one.title} ({one.status})",
+            one.source,
+            tuple(one.formula.splitlines()),
+            (),
+        )
+        for one in found
+    ]
 
 
 def anchors_of(groups: Iterable[Group]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def how(method: str, text: str) -> Span:
     return Number(text, f"how:{method}") if text not in ("", "-") else text
 
 
-def empty(anchor: str, title: str, *spans: str | Number) -> Section:
+def empty(anchor: str, title: str, *spans: Span) -> Section:
     """A section with nothing to say: one line that tells what to add to the spec."""
     return Section(anchor, title, (Paragraph(words(*spans), "note"),))
 

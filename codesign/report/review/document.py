@@ -154,7 +154,11 @@ def paragraph(*spans: Span, tone: str = "plain") -> Paragraph:
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Span | Words]], right: Sequence[str] = (), total: bool = False
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Span | Words]],
+    right: Sequence[str] = (),
+    total: bool = False,
 ) -> Table:
     """A table; a cell is one span or several; `right` names headings whose column is set right."""
     cells = tuple(tuple(cell if isinstance(cell, tuple) else words(cell) for cell in row) for row in rows)

@@ -17,16 +17,28 @@ LONG = 28  # characters of a cell from which on it is a sentence
 
 def html(document: Document) -> str:
     """The whole page; the same document gives the same bytes. Every text is escaped by the template."""
-    return _environment().get_template("review.html.j2").render(
-        document=document, anchors=document.anchors, style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
-        kind=_kind, drawing=_drawing, wide=_wide,
+    return (
+        _environment()
+        .get_template("review.html.j2")
+        .render(
+            document=document,
+            anchors=document.anchors,
+            style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+            kind=_kind,
+            drawing=_drawing,
+            wide=_wide,
+        )
     )
 
 
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
 
@@ -38,7 +50,9 @@ def _kind(thing: object) -> str:
 
 def _wide(block: Table) -> frozenset[int]:
     """Columns of sentences, which are not squeezed on a narrow screen."""
-    return frozenset(at for row in block.rows for at, cell in enumerate(row) if at not in block.right and len(text_of(cell)) > LONG)
+    return frozenset(
+        at for row in block.rows for at, cell in enumerate(row) if at not in block.right and len(text_of(cell)) > LONG
+    )
 
 
 def _drawing(figure: Block, anchor: str) -> Markup:

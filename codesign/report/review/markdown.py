@@ -93,15 +93,25 @@ def _span(span: Span, document: Document) -> str:
 def _cited_only(document: Document) -> Document:
     """The document whose appendix has the cited entries, and the published equations that they name."""
     groups = [replace(one, entries=tuple(entry for entry in one.entries if entry.cited)) for one in document.appendix]
-    named = {f"ref:{key}" for group in groups if group.anchor != EQUATIONS for entry in group.entries for key in entry.formulas}
+    named = {
+        f"ref:{key}"
+        for group in groups
+        if group.anchor != EQUATIONS
+        for entry in group.entries
+        for key in entry.formulas
+    }
     kept = tuple(
-        replace(one, entries=tuple(entry for entry in one.entries if one.anchor != EQUATIONS or entry.key in named)) for one in groups
+        replace(one, entries=tuple(entry for entry in one.entries if one.anchor != EQUATIONS or entry.key in named))
+        for one in groups
     )
     return replace(document, appendix=tuple(one for one in kept if one.entries), anchors=anchors_of(kept))
 
 
 def _appendix(document: Document) -> list[str]:
-    return ['<a id="appendix"></a>\n\n## Appendix: every number', *(_group(group, document) for group in document.appendix)]
+    return [
+        '<a id="appendix"></a>\n\n## Appendix: every number',
+        *(_group(group, document) for group in document.appendix),
+    ]
 
 
 def _group(group: Group, document: Document) -> str:
@@ -111,10 +121,14 @@ def _group(group: Group, document: Document) -> str:
 
 def _entry(one: Entry, document: Document) -> str:
     values = "".join(f" {whose + ' ' if whose else '= '}**{view.plain(value)}**" for whose, value in one.values)
-    about = ". ".join(part for part in (view.plain(one.what).rstrip("."), f"({view.plain(one.source)})" if one.source else "") if part)
+    about = ". ".join(
+        part for part in (view.plain(one.what).rstrip("."), f"({view.plain(one.source)})" if one.source else "") if part
+    )
     inputs = "; ".join(_input(of.name, of.value, of.key, document) for of in one.inputs)
     formulas = " ".join(
-        f"[{formula}](#{document.anchors[f'ref:{formula}']})" if f"ref:{formula}" in document.anchors else f"`{formula}`"
+        f"[{formula}](#{document.anchors[f'ref:{formula}']})"
+        if f"ref:{formula}" in document.anchors
+        else f"`{formula}`"
         for formula in one.formulas
     )
     tail = "".join(f" {part}." for part in (about, f"From {inputs}" if inputs else "", formulas) if part)

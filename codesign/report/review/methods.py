@@ -22,8 +22,8 @@ METHODS = {
     ),
     "elasticity": Method(
         "Elasticity of the step",
-        "d ln(step time) / d ln(input) by central differences of 0.1 % either way: the per cent by which the step changes for one "
-        "per cent more of the input. Over all inputs, rates less durations sum to -1.",
+        "d ln(step time) / d ln(input) by central differences of 0.1 % either way: the per cent by which the step changes for "
+        "one per cent more of the input. Over all inputs, rates less durations sum to -1.",
         "all equations of the step, evaluated again",
     ),
     "share": Method("Share", "A part over its total, both shown beside it.", "arithmetic"),
@@ -35,7 +35,7 @@ METHODS = {
     ),
     "search": Method(
         "Layouts around the plan's own",
-        "Every combination of the values listed is a plan of its own, by the same equations; the same search as `codesign search`. "
+        "Every combination of the values listed is a plan of its own, by the same equations, as in `codesign search`. "
         "A layout that breaks a limit is counted under the first one it breaks.",
         "codesign search",
     ),
@@ -46,7 +46,8 @@ METHODS = {
         "measured_runs/, scored by `codesign validate`",
     ),
     "footing": Method(
-        "Footing", "Inputs under the step time, counted by how each is known. The weakest kind among them is named.",
+        "Footing",
+        "Inputs under the step time, counted by how each is known. The weakest kind among them is named.",
         "the kind that the spec, the profile, the stack or the fit states for each input",
     ),
     "rates": Method(
@@ -71,7 +72,8 @@ METHODS = {
         "the bootstrap that the law's authors published",
     ),
     "laws": Method(
-        "The same run by every scaling law", "Each law that has an L(N, D) evaluated on the same parameters and tokens.",
+        "The same run by every scaling law",
+        "Each law that has an L(N, D) evaluated on the same parameters and tokens.",
         "the constants that each paper prints",
     ),
     "calendar": Method("Date", "`run.start` plus the time to the end of the phase. No clock is read.", "run.start"),
@@ -108,8 +110,12 @@ METHODS = {
         "How often, among pairs of measured runs that differ in the same scope, a predicted gap of this size had the right sign.",
         "codesign/spec/data/error_model.json",
     ),
-    "difference": Method("Difference", "One number less another, or their ratio less one, both shown beside it.", "arithmetic"),
-    "field": Method("Field of the spec", "As the spec says, or as it follows from what it says; see the resolved spec.", "the spec"),
+    "difference": Method(
+        "Difference", "One number less another, or their ratio less one, both shown beside it.", "arithmetic"
+    ),
+    "field": Method(
+        "Field of the spec", "As the spec says, or as it follows from what it says; see the resolved spec.", "the spec"
+    ),
     "counted": Method("Count", "Counted in the spec or in the list it stands beside.", "counting"),
 }
 

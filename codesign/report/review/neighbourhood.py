@@ -18,8 +18,15 @@ MOST = 6  # layouts that are shown
 _DEGREES = ("tp", "pp", "vpp", "cp", "ep", "micro_batch")
 # what follows from the degrees, or has no meaning with some of them: left to the search
 _FOLLOWS = (
-    "dp", "stages", "first_stage_layers", "last_stage_layers", "schedule", "sequence_parallel", "cp_style",
-    "reshard_after_forward", "prefetch",
+    "dp",
+    "stages",
+    "first_stage_layers",
+    "last_stage_layers",
+    "schedule",
+    "sequence_parallel",
+    "cp_style",
+    "reshard_after_forward",
+    "prefetch",
 )
 _BESIDE = ("run", "sites", "links", "sync", "review")  # a layout is searched for one site and its step
 
@@ -42,8 +49,11 @@ class Neighbourhood:
             return {}
         tried = self.result.space.searched
         silent = set() if {"zero3", "hsdp"} & set(tried["sharding"]) else {"reshard_after_forward"}
-        return {name: ", ".join(dict.fromkeys(map(_word, values)))
-                for name, values in tried.items() if len(values) > 1 and name not in silent}
+        return {
+            name: ", ".join(dict.fromkeys(map(_word, values)))
+            for name, values in tried.items()
+            if len(values) > 1 and name not in silent
+        }
 
 
 def around(plan: Plan, wanted: bool = True) -> Neighbourhood:

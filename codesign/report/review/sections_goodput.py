@@ -20,10 +20,25 @@ _QUANTITY = {cause: name for name, cause in goodput.CAUSES.items()}
 def failures(case: Case) -> Section:
     run = case.run
     if run is None or run.spec.run is None or run.spec.run.failures is None:
-        return empty(ANCHOR, TITLE, "The spec says nothing of failures: add ", Name("run.failures"), " (for example ",
-                     Name("{rates: pooled}"), ") and ", Name("run.checkpoint"), ".")  # fmt: skip
-    blocks = [_answer(case, run), *_budget(case, run), _policies(case, run), *_components(case, run), _checkpoints(case, run),
-              _bearable(run)]  # fmt: skip
+        return empty(
+            ANCHOR,
+            TITLE,
+            "The spec says nothing of failures: add ",
+            Name("run.failures"),
+            " (for example ",
+            Name("{rates: pooled}"),
+            ") and ",
+            Name("run.checkpoint"),
+            ".",
+        )
+    blocks = [
+        _answer(case, run),
+        *_budget(case, run),
+        _policies(case, run),
+        *_components(case, run),
+        _checkpoints(case, run),
+        _bearable(run),
+    ]
     return Section(ANCHOR, TITLE, tuple(blocks))
 
 
@@ -31,14 +46,27 @@ def _answer(case: Case, run: RunPlan) -> Block:
     low, high = goodput.interval(run)
     between: tuple[Span, ...] = ()
     if high - low > 1e-6:
-        between = (" (", how("rates", view.percent(low)), " to ", how("rates", view.percent(high)), ", published failure rates)")
+        between = (
+            " (",
+            how("rates", view.percent(low)),
+            " to ",
+            how("rates", view.percent(high)),
+            ", published failure rates)",
+        )
     return paragraph(
-        Strong("Goodput "), case.of_run("goodput", view.percent(run.value("goodput"))), *between,
-        f" under policy {goodput.policies(run)[0]}: ", case.of_run("run_days", f"{run.value('run_days'):.4g} days"),
-        ". One interruption in ", case.of_run("mean_time_to_failure_s"), ", ",
-        case.of_run("expected_failures", f"{run.value('expected_failures'):,.4g}"), " in the run. An event of one in a million "
-        "steps of one accelerator comes once in ", case.of_run("rare_event_s"), ".",
-    )  # fmt: skip
+        Strong("Goodput "),
+        case.of_run("goodput", view.percent(run.value("goodput"))),
+        *between,
+        f" under policy {goodput.policies(run)[0]}: ",
+        case.of_run("run_days", f"{run.value('run_days'):.4g} days"),
+        ". One interruption in ",
+        case.of_run("mean_time_to_failure_s"),
+        ", ",
+        case.of_run("expected_failures", f"{run.value('expected_failures'):,.4g}"),
+        " in the run. An event of one in a million steps of one accelerator comes once in ",
+        case.of_run("rare_event_s"),
+        ".",
+    )
 
 
 def _budget(case: Case, run: RunPlan) -> list[Block]:
@@ -58,8 +86,14 @@ def _budget(case: Case, run: RunPlan) -> list[Block]:
     heads = ("where the wall clock goes", "share", "days")
     out: list[Block] = [table("Goodput budget; the shares add up to the wall clock", heads, rows, ("share", "days"))]
     if bars:
-        out.insert(0, Figure("Losses of goodput by cause", f"Shares of the wall clock that are lost, one below the other; {view.percent(at)} in all.",
-                             Waterfall(tuple(bars), at, (("lost", "share of the wall clock"),))))  # fmt: skip
+        out.insert(
+            0,
+            Figure(
+                "Losses of goodput by cause",
+                f"Shares of the wall clock that are lost, one below the other; {view.percent(at)} in all.",
+                Waterfall(tuple(bars), at, (("lost", "share of the wall clock"),)),
+            ),
+        )
     return out
 
 
@@ -68,13 +102,16 @@ def _policies(case: Case, run: RunPlan) -> Block:
     for one in run_goodput.policies(run):
         name = one["policy"]
         worst = max(one["lost"], key=lambda cause: one["lost"][cause])
-        rows.append([
-            name, case.of_run(f"policy_goodput[{name}]", view.percent(one["goodput"])),
-            case.of_run(f"policy_goodput_per_accelerator[{name}]", view.percent(one["goodput_per_accelerator"])),
-            case.of_run(f"policy_days[{name}]", f"{one['days']:.4g}"),
-            case.of_run(f"policy_spare_nodes[{name}]", f"{one['spare_nodes']:g}"),
-            words(f"{worst} ", case.of_run(f"{_QUANTITY[worst]}[{name}]", view.percent(one["lost"][worst]))),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                case.of_run(f"policy_goodput[{name}]", view.percent(one["goodput"])),
+                case.of_run(f"policy_goodput_per_accelerator[{name}]", view.percent(one["goodput_per_accelerator"])),
+                case.of_run(f"policy_days[{name}]", f"{one['days']:.4g}"),
+                case.of_run(f"policy_spare_nodes[{name}]", f"{one['spare_nodes']:g}"),
+                words(f"{worst} ", case.of_run(f"{_QUANTITY[worst]}[{name}]", view.percent(one["lost"][worst]))),
+            ]
+        )
     heads = ("policy", "goodput", "of all held", "days", "spare nodes", "costs most")
     return table("Policies on this layout at these rates, the run's own first", heads, rows, heads[1:5])
 
@@ -87,12 +124,16 @@ def _components(case: Case, run: RunPlan) -> list[Block]:
         if not rate:
             continue
         leaf = run.inputs.leaves[f"component_unit_per_s[{name}]"]
-        rows.append([
-            name, case.of_run(f"component_units[{name}]", f"{run.value(f'component_units[{name}]'):,.0f}"),
-            case.of_run(f"component_unit_per_s[{name}]", run_goodput.long_time(1.0 / leaf.value)),
-            case.of_run(f"component_failures_per_s[{name}]", f"{86400.0 * rate:.3g}"),
-            how("by_component", view.percent(lost[name], 2)), leaf.kind,
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                case.of_run(f"component_units[{name}]", f"{run.value(f'component_units[{name}]'):,.0f}"),
+                case.of_run(f"component_unit_per_s[{name}]", run_goodput.long_time(1.0 / leaf.value)),
+                case.of_run(f"component_failures_per_s[{name}]", f"{86400.0 * rate:.3g}"),
+                how("by_component", view.percent(lost[name], 2)),
+                leaf.kind,
+            ]
+        )
         sources.append(leaf.source)
     heads = ("component", "units", "one fails in", "a day", "costs", "rate is")
     return [table("What fails", heads, rows, heads[1:5]), paragraph("Rates: ", "; ".join(dict.fromkeys(sources)), ".")]
@@ -102,15 +143,26 @@ def _checkpoints(case: Case, run: RunPlan) -> Block:
     kind = run.inputs.structure["checkpoint_kind"]
     stated = run.inputs.structure["interval_is_stated"]
     size = paragraph(
-        Strong("Checkpoints. "), case.of_run("checkpoint_B"), f", {kind}: ", case.of_run("checkpoint_write_s"), " to storage, ",
-        case.of_run("checkpoint_blocking_s"), " of compute",
+        Strong("Checkpoints. "),
+        case.of_run("checkpoint_B"),
+        f", {kind}: ",
+        case.of_run("checkpoint_write_s"),
+        " to storage, ",
+        case.of_run("checkpoint_blocking_s"),
+        " of compute",
     ).words
     chosen = goodput.policies(run)[0]
     if not stated and not np.isfinite(run.value(f"policy_best_interval_s[{chosen}]")):
         return paragraph(*size, "; none is needed in storage under this policy and these rates.")
     return paragraph(
-        *size, "; every ", case.of_run("checkpoint_interval_s"), f" of compute ({'as stated' if stated else 'the best'}), ",
-        case.of_run("checkpoint_mean_Bps"), " on average; keep ", case.of_run("checkpoints_kept"), ".",
+        *size,
+        "; every ",
+        case.of_run("checkpoint_interval_s"),
+        f" of compute ({'as stated' if stated else 'the best'}), ",
+        case.of_run("checkpoint_mean_Bps"),
+        " on average; keep ",
+        case.of_run("checkpoints_kept"),
+        ".",
     )
 
 
@@ -125,8 +177,12 @@ def _bearable(run: RunPlan) -> Block:
         else:
             times = words(how("bearable", f"{one.mean_time_s / now:.3g}"), " times as long as now")
             rows.append([view.percent(one.target, 0), how("bearable", units.show(one.mean_time_s, "s")), times])
-    return table("What the run would bear: mean time to failure of the job for a goodput", ("goodput", "mean time", ""), rows,
-                 ("goodput", "mean time"))  # fmt: skip
+    return table(
+        "What the run would bear: mean time to failure of the job for a goodput",
+        ("goodput", "mean time", ""),
+        rows,
+        ("goodput", "mean time"),
+    )
 
 
 __all__ = ["failures"]

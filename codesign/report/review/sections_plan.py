@@ -6,8 +6,8 @@ from codesign import units
 from codesign.planner import TRAFFIC, Plan
 from codesign.quantities.memory import TAGS
 from codesign.report import view
-from codesign.report.review.cited import Case, how, spaced
 from codesign.report.review.charts import Bar, Stack, Stacks, Waterfall
+from codesign.report.review.cited import Case, how, spaced
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -31,12 +31,21 @@ _MOST_TERMS = 6  # of the memory figure; the rest is one term, and the reserve o
 _GIVES_WAY = "allocator_memory_B"
 
 KINDS = (
-    ("compute", "compute"), ("exposed", "exposed communication"), ("idle", "idle and overheads"),
+    ("compute", "compute"),
+    ("exposed", "exposed communication"),
+    ("idle", "idle and overheads"),
     ("hidden", "hidden communication, not added"),
-)  # fmt: skip
-_COMPUTE = frozenset((
-    "gemm_total_s", "attention_total_s", "elementwise_total_s", "recompute_total_s", "ends_total_s", "optimizer_s",
-))  # fmt: skip
+)
+_COMPUTE = frozenset(
+    (
+        "gemm_total_s",
+        "attention_total_s",
+        "elementwise_total_s",
+        "recompute_total_s",
+        "ends_total_s",
+        "optimizer_s",
+    )
+)
 _ASKED_OF_A_RUN = " How long is the run, what is lost to failures, what does it reach and cost?"
 _HIDDEN = {"layers_hidden_s": "tp and ep, hidden", "dp_hidden_s": "dp, hidden"}
 
@@ -53,7 +62,11 @@ def answer(case: Case) -> Section:
         ["throughput", case.step("job_tokens_per_s"), ""],
     ]
     rows += [
-        ["MFU", case.step("mfu", view.percent(plan.value("mfu"))), "causal model FLOPs over the dense peak of the matmul precision"],
+        [
+            "MFU",
+            case.step("mfu", view.percent(plan.value("mfu"))),
+            "causal model FLOPs over the dense peak of the matmul precision",
+        ],
         ["HFU", case.step("hfu", view.percent(plan.value("hfu"))), "with what is computed again"],
         ["fullest rank", case.step("peak_B"), words("of ", case.step("memory_B"), "; ", *_interval(plan, "memory"))],
     ]
@@ -61,7 +74,11 @@ def answer(case: Case) -> Section:
     blocks.append(table("The answer in figures", ("figure", "value", "80 % interval, remarks"), rows, ("value",)))
     weakest, counts = plan.footing
     listed = spaced([words(how("footing", str(count)), f" {kind}") for kind, count in counts.items() if count])
-    blocks.append(paragraph(Strong("Footing. "), f"{weakest} is the weakest kind of number that the step time rests on (", *listed, ")."))
+    blocks.append(
+        paragraph(
+            Strong("Footing. "), f"{weakest} is the weakest kind of number that the step time rests on (", *listed, ")."
+        )
+    )
     if review.decision:
         blocks.append(paragraph(Strong("Decision. "), review.decision))
     if review.owner or review.date:
@@ -77,9 +94,20 @@ def _verdict(case: Case) -> list[Block]:
         count = f"{len(broken)} constraint{'s' if len(broken) > 1 else ''} broken."
         head = Paragraph(words(Strong("Not feasible. "), how("counted", count)), "bad")
         return [head, Bullets(tuple(words(message) for message in broken))]
-    return [Paragraph(words(Strong("Feasible. "), case.step("step_s"), " a step at ",
-                            case.step("mfu", view.percent(plan.value("mfu"))), " MFU; the fullest rank has ",
-                            _headroom(case), " to spare."), "answer")]  # fmt: skip
+    return [
+        Paragraph(
+            words(
+                Strong("Feasible. "),
+                case.step("step_s"),
+                " a step at ",
+                case.step("mfu", view.percent(plan.value("mfu"))),
+                " MFU; the fullest rank has ",
+                _headroom(case),
+                " to spare.",
+            ),
+            "answer",
+        )
+    ]
 
 
 def _headroom(case: Case) -> Span:
@@ -93,7 +121,9 @@ def _interval(plan: Plan, what: str) -> Words:
         return words("no measured runs to take an interval from")
     low, high = (how("interval", units.show(value, unit)) for value in (found.low, found.high))
     beyond = f"; extrapolated: {found.extrapolated}" if found.extrapolated else ""
-    return words(low, " to ", high, ", from ", how("interval", str(found.rows)), f" rows of the cell '{found.cell}'", beyond)
+    return words(
+        low, " to ", high, ", from ", how("interval", str(found.rows)), f" rows of the cell '{found.cell}'", beyond
+    )
 
 
 def _beyond(case: Case) -> list[list[Span | Words]]:
@@ -111,7 +141,13 @@ def _beyond(case: Case) -> list[list[Span | Words]]:
     if "final_loss" in run.inputs.targets:
         rows.append(["final loss", case.of_run("final_loss", f"{run.value('final_loss'):.3f}"), "nats a token"])
     if "rental_cost" in run.inputs.targets:
-        rows.append(["cost", case.of_run("rental_cost", f"{run.value('rental_cost'):,.0f}"), "in the currency of run.price_per_hour"])
+        rows.append(
+            [
+                "cost",
+                case.of_run("rental_cost", f"{run.value('rental_cost'):,.0f}"),
+                "in the currency of run.price_per_hour",
+            ]
+        )
     return rows
 
 
@@ -123,15 +159,26 @@ def chosen(case: Case) -> Section:
     layout = plan.resolved()["layout"]
     fields = [(name, value) for name, value in attribution.flat(layout) if value not in (0.0, None)]
     rows = [[Name(name), _field(case, name, value)] for name, value in fields]
-    blocks: list[Block] = [table("The layout, defaults and derived fields filled in", ("field of layout", "value"), rows)]
+    blocks: list[Block] = [
+        table("The layout, defaults and derived fields filled in", ("field of layout", "value"), rows)
+    ]
     spec = plan.problem.spec
-    blocks.insert(0, paragraph(
-        f"{spec.model.name} on ", case.step("accelerators", f"{spec.cluster.accelerators:,}"),
-        f" accelerators of {plan.problem.profile.name}, {plan.problem.stack.name}; a step is ", case.step("step_tokens"), ".",
-    ))
+    blocks.insert(
+        0,
+        paragraph(
+            f"{spec.model.name} on ",
+            case.step("accelerators", f"{spec.cluster.accelerators:,}"),
+            f" accelerators of {plan.problem.profile.name}, {plan.problem.stack.name}; a step is ",
+            case.step("step_tokens"),
+            ".",
+        ),
+    )
     noted = view.notes(plan)
     if noted:
-        blocks += [paragraph("How the spec was read, and what was derived:"), Bullets(tuple(words(note) for note in noted))]
+        blocks += [
+            paragraph("How the spec was read, and what was derived:"),
+            Bullets(tuple(words(note) for note in noted)),
+        ]
     return Section("plan", "Chosen plan", tuple(blocks))
 
 
@@ -155,10 +202,18 @@ def time_and_memory(case: Case) -> Section:
         value = case.step(name, shown[unit]) if name else how("share", shown[unit])
         rows.append([shown["part"], value, how("share", shown["share"]), shown["what"]])
     blocks: list[Block] = [
-        Figure("Time of a step by part",
-               f"Parts of a step of {units.show(plan.step_s, 's')}, one below the other; hidden communication is hatched and not added.",
-               _time_chart(plan)),
-        table("Where the time goes; the parts add up to the step", ("part", unit, "share", "what it is"), rows, (unit, "share"), True),
+        Figure(
+            "Time of a step by part",
+            f"Parts of a step of {units.show(plan.step_s, 's')}, one below the other; what is hidden is hatched and not added.",
+            _time_chart(plan),
+        ),
+        table(
+            "Where the time goes; the parts add up to the step",
+            ("part", unit, "share", "what it is"),
+            rows,
+            (unit, "share"),
+            True,
+        ),
     ]
     hidden = spaced([words(f"{label} ", case.step(name)) for name, label in _HIDDEN.items() if plan.value(name)])
     blocks.append(paragraph("Communication beside compute, not added: ", *(hidden or ("none",)), "."))
@@ -194,24 +249,40 @@ def _memory(case: Case) -> list[Block]:
     for term in view.memory_terms(plan):
         label = view.label(term)
         rows.append([label, *(case.step(term, group[label]) for group in groups), TAGS[term]])
-    for head, name in (("micro-batches", "in_flight_micro_batches"), ("room", "rank_needed_B"), ("total", "rank_device_B")):
+    for head, name in (
+        ("micro-batches", "in_flight_micro_batches"),
+        ("room", "rank_needed_B"),
+        ("total", "rank_device_B"),
+    ):
         rows.append([head, *(case.step(name, group[head]) for group in groups), ""])
     shown: Table = table("Memory by pipeline rank, GiB", ("term", *names, "how known"), rows, names, True)
     left_out = view.ranks_left_out(plan, MOST_RANKS)
     peak, capacity = plan.value("peak_B"), plan.value("memory_B")
     line = paragraph(
-        "The fullest rank needs ", case.step("peak_B"), " of ", case.step("memory_B"), " (",
-        how("share", view.percent(peak / capacity)), "): ", *_interval(plan, "memory"), ". Allocated ",
-        case.step("allocated_B"), ", reserved ", case.step("reserved_B"), ".",
+        "The fullest rank needs ",
+        case.step("peak_B"),
+        " of ",
+        case.step("memory_B"),
+        " (",
+        how("share", view.percent(peak / capacity)),
+        "): ",
+        *_interval(plan, "memory"),
+        ". Allocated ",
+        case.step("allocated_B"),
+        ", reserved ",
+        case.step("reserved_B"),
+        ".",
     )
     note = paragraph(
         *((f"Of {len(plan.stages)} pipeline ranks, the fullest are shown. ",) if left_out else ()),
         "Room is capacity less the total without the allocator, which gives its reserve back when memory runs short; "
         "micro-batches are those in flight at the peak.",
     )
-    figure = Figure("Memory by pipeline rank against capacity",
-                    f"Stacked terms in GiB of each pipeline rank; the capacity is {units.show(capacity, 'B')}.",
-                    _memory_chart(plan, groups))  # fmt: skip
+    figure = Figure(
+        "Memory by pipeline rank against capacity",
+        f"Stacked terms in GiB of each pipeline rank; the capacity is {units.show(capacity, 'B')}.",
+        _memory_chart(plan, groups),
+    )
     return [line, figure, shown, note]
 
 
@@ -221,7 +292,9 @@ def _rank_name(group: view.Row) -> str:
 
 def _memory_chart(plan: Plan, groups: list[view.Row]) -> Stacks:
     labels = {name: view.label(name) for name in view.memory_terms(plan)}
-    totals = {name: sum(float(group[label]) for group in groups) for name, label in labels.items() if name != _GIVES_WAY}
+    totals = {
+        name: sum(float(group[label]) for group in groups) for name, label in labels.items() if name != _GIVES_WAY
+    }
     kept = sorted(totals, key=lambda name: -totals[name])[:_MOST_TERMS]
     rest = [name for name in totals if name not in kept]
     stacks = []
@@ -244,5 +317,8 @@ def traffic(case: Case) -> list[Block]:
         return [paragraph("Nothing is sent in a step: one rank.")]
     shown = view.traffic_table(case.plan)
     heads = tuple(shown[0])
-    rows = [[row["class"], row["level"], *(case.step(TRAFFIC[row["class"]], row[head]) for head in heads[2:])] for row in shown]
+    rows: list[list[Span | Words]] = [
+        [row["class"], row["level"], *(case.step(TRAFFIC[row["class"]], row[head]) for head in heads[2:])]
+        for row in shown
+    ]
     return [table("Traffic of one step, by class and network level", heads, rows, heads[2:])]

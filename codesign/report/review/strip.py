@@ -18,11 +18,24 @@ COLUMNS = 240  # of the drawing, where single passes are too short to be seen
 ALONE = 0.85  # share of a column above which its main category stands for it
 
 MIXED = "forward and backward in turn"
-FORWARD, BACKWARD, WEIGHTS, SENDS, REST = "forward", "backward", "weight gradients", "exposed communication", "optimizer and rest"
+FORWARD, BACKWARD, WEIGHTS, SENDS, REST = (
+    "forward",
+    "backward",
+    "weight gradients",
+    "exposed communication",
+    "optimizer and rest",
+)
 _DRAWN = {
-    "forward": FORWARD, "backward": BACKWARD, "input gradient": BACKWARD, "weight gradient": WEIGHTS, "steady state": MIXED,
-    "hand-over": SENDS, "data parallel": SENDS, "optimizer": REST, "rest": REST,
-}  # fmt: skip
+    "forward": FORWARD,
+    "backward": BACKWARD,
+    "input gradient": BACKWARD,
+    "weight gradient": WEIGHTS,
+    "steady state": MIXED,
+    "hand-over": SENDS,
+    "data parallel": SENDS,
+    "optimizer": REST,
+    "rest": REST,
+}
 CATEGORIES = (FORWARD, BACKWARD, WEIGHTS, MIXED, SENDS, REST)  # the order is that of the colours; what is left is idle
 
 Row = tuple[int, float, float, str]  # rank, start, end, category
@@ -35,8 +48,13 @@ def strip_figure(case: Case) -> list[Block]:
         return []
     micro_batches = case.plan.value("micro_batches")
     if 3 * pipeline.pp * pipeline.vpp * micro_batches > MOST_PASSES:
-        return [paragraph("The schedule has ", case.step("micro_batches"), " micro-batches, too many to draw here: "
-                          "codesign timeline writes it with its steady state folded.")]  # fmt: skip
+        return [
+            paragraph(
+                "The schedule has ",
+                case.step("micro_batches"),
+                " micro-batches, too many to draw here: codesign timeline writes it with its steady state folded.",
+            )
+        ]
     try:
         line = timeline(case.plan, ranks=range(0, pipeline.pp, -(-pipeline.pp // MOST_RANKS)))
     except SpecError as error:
@@ -50,20 +68,37 @@ def _gap(case: Case, line: Timeline) -> Block:
     if line.gap.refused:
         return paragraph(f"The passes stand one after the other: {line.gap.refused}")
     return paragraph(
-        "Replayed pass by pass, the pipeline takes ", how("replay", units.show(line.gap.replay_s, "s")), "; the plan counts ",
-        how("replay", units.show(line.gap.plan_s, "s")), " for it, a bubble of ", case.step("pp_bubble_s"), " with ",
-        case.step("slowest_forward_s"), " forward and ", case.step("slowest_backward_s"), " backward for each of ",
-        case.step("micro_batches"), " micro-batches.",
+        "Replayed pass by pass, the pipeline takes ",
+        how("replay", units.show(line.gap.replay_s, "s")),
+        "; the plan counts ",
+        how("replay", units.show(line.gap.plan_s, "s")),
+        " for it, a bubble of ",
+        case.step("pp_bubble_s"),
+        " with ",
+        case.step("slowest_forward_s"),
+        " forward and ",
+        case.step("slowest_backward_s"),
+        " backward for each of ",
+        case.step("micro_batches"),
+        " micro-batches.",
     )
 
 
 def strip(line: Timeline) -> Strip:
     """The strip of a timeline, every rank of it."""
-    rows = [(one.rank, one.start_s, one.end_s, _DRAWN[one.category]) for one in stretches(line) if one.category in _DRAWN]
+    rows = [
+        (one.rank, one.start_s, one.end_s, _DRAWN[one.category]) for one in stretches(line) if one.category in _DRAWN
+    ]
     ranks = tuple(track.rank for track in line.tracks)
     drawn = [one for rank in ranks for one in _seen(rank, [row for row in rows if row[0] == rank], line.step_s)]
     found = {row[3] for row in drawn}
-    return Strip(tuple(drawn), ranks, line.step_s, tuple(name for name in CATEGORIES if name in found), units.show(line.step_s, "s"))
+    return Strip(
+        tuple(drawn),
+        ranks,
+        line.step_s,
+        tuple(name for name in CATEGORIES if name in found),
+        units.show(line.step_s, "s"),
+    )
 
 
 def _seen(rank: int, rows: Sequence[Row], end_s: float) -> list[Row]:

@@ -168,11 +168,17 @@ def _strip(chart: Strip, anchor: str) -> tuple[list[str], float]:
     label, tall = 56.0, 13.0
     scale = (WIDTH - label) / chart.end_s
     for rank in chart.ranks:
-        out += [_text(label - 8, y + 11, f"rank {rank}", "end", "small"), _rect(label, y, WIDTH - label, tall - 2, "idle")]
+        out += [
+            _text(label - 8, y + 11, f"rank {rank}", "end", "small"),
+            _rect(label, y, WIDTH - label, tall - 2, "idle"),
+        ]
         own = sorted((start, end, kind) for at, start, end, kind in chart.rows if at == rank)
         for number, name in enumerate(chart.categories):
             spans = _merged([(start * scale, end * scale) for start, end, kind in own if kind == name])
-            path = "".join(f"M{_n(label + one)} {_n(y)}h{_n(max(two - one, 0.2))}v{_n(tall - 2)}H{_n(label + one)}z" for one, two in spans)
+            path = "".join(
+                f"M{_n(label + one)} {_n(y)}h{_n(max(two - one, 0.2))}v{_n(tall - 2)}H{_n(label + one)}z"
+                for one, two in spans
+            )
             out += [f'<path d="{path}" class="k{number}"/>'] if path else []
         y += tall
     out += [_text(label, y + 13, "0", "start", "small"), _text(WIDTH, y + 13, chart.end_label, "end", "small")]
@@ -191,7 +197,11 @@ def _merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 _DRAWERS: dict[type, Callable[[Any, str], tuple[list[str], float]]] = {
-    Waterfall: _waterfall, Stacks: _stacks, Swings: _swings, Pairs: _pairs, Strip: _strip,
+    Waterfall: _waterfall,
+    Stacks: _stacks,
+    Swings: _swings,
+    Pairs: _pairs,
+    Strip: _strip,
 }
 
 __all__ = ["draw"]
