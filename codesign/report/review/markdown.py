@@ -30,7 +30,7 @@ from codesign.report.review.document import (
 def markdown(document: Document) -> str:
     """The whole review; the same document gives the same bytes. Every text is escaped.
 
-    The appendix has the numbers that the review cites, not what lies below them: a pull request holds 65,536 characters.
+    The appendix has the numbers that the review cites, not what lies below them: `codesign explain` has that.
     """
     document = _cited_only(document)
     contents = "\n".join(f"- [{view.plain(one.title)}](#{one.anchor})" for one in document.sections)

@@ -14,7 +14,6 @@ MOST_REASONS = 8
 SMALLEST = 0.02  # of a difference: parts that moved less are added up
 
 
-
 def alternatives(case: Case) -> Section:
     title, anchor = "Alternatives and why not", "alternatives"
     result = case.around.result
@@ -98,9 +97,10 @@ def _own(plan: Plan) -> str:
         if (getattr(layout, name) or 1) > 1 or name in ("tp", "pp", "dp")
     ]
     recompute = plan.resolved()["layout"]["recompute"]
+    schedule = "" if layout.schedule in ("none", "interleaved") else f"{layout.schedule} "
     return (
         f"{' '.join(degrees)}, micro-batch {plan.value('micro_batch'):g}, recompute "
-        f"{' '.join([recompute['granularity'], *recompute.get('modules', ())])}, {layout.schedule} {layout.sharding}"
+        f"{' '.join([recompute['granularity'], *recompute.get('modules', ())])}, {schedule}{layout.sharding}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from codesign import units
 from codesign.quantities import constraints
 from codesign.report import view
@@ -140,7 +142,10 @@ def _intervals(case: Case) -> Block:
         ("step_s", "step time", plan.step_interval, "s"),
         ("peak_B", "fullest rank", plan.memory_interval, "B"),
     ):
-        ends = [how("interval", units.show(value, unit)) for value in (found.low, found.high)]
+        ends = [
+            how("interval", units.show(value, unit) if math.isfinite(value) else "-")
+            for value in (found.low, found.high)
+        ]
         rows.append(
             [
                 label,

@@ -249,12 +249,11 @@ def _memory(case: Case) -> list[Block]:
     for term in view.memory_terms(plan):
         label = view.label(term)
         rows.append([label, *(case.step(term, group[label]) for group in groups), TAGS[term]])
-    for head, name in (
-        ("micro-batches", "in_flight_micro_batches"),
-        ("room", "rank_needed_B"),
-        ("total", "rank_device_B"),
-    ):
-        rows.append([head, *(case.step(name, group[head]) for group in groups), ""])
+    rows += [
+        ["micro-batches", *(case.step("in_flight_micro_batches", group["micro-batches"]) for group in groups), ""],
+        ["room", *(how("difference", group["room"]) for group in groups), ""],
+        ["total", *(case.step("rank_device_B", group["total"]) for group in groups), ""],
+    ]
     shown: Table = table("Memory by pipeline rank, GiB", ("term", *names, "how known"), rows, names, True)
     left_out = view.ranks_left_out(plan, MOST_RANKS)
     peak, capacity = plan.value("peak_B"), plan.value("memory_B")

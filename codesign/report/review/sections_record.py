@@ -50,7 +50,7 @@ def risks(case: Case) -> Section:
         blocks.append(
             paragraph(
                 "For a ladder of smaller runs with their thresholds add ",
-                Name("run: {ladder: {}}"),
+                Name("run: {loss: {}, ladder: {}}"),
                 " and ",
                 Name("training.tokens"),
                 " to the spec.",
