@@ -47,8 +47,6 @@ TARGETS = (
     "dp_gradient_sent_B",
     "dp_parameter_sent_B",
     "pp_sent_B",
-    "layers_hidden_s",
-    "dp_hidden_s",
 )
 TRAFFIC = {
     "tensor parallel": "tp_sent_B",
@@ -554,6 +552,11 @@ def _error_model() -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def error_cells(what: str) -> Mapping[str, Mapping[str, Any]]:
+    """Cells of measured runs with their 80 % factors, rows and groups; `what`: step or memory."""
+    return _error_model()[what]
+
+
 def cell_names(problem: resolve.Problem) -> tuple[str, ...]:
     """Cells of measured runs from the most specific to the widest: accelerator family x stack x dense or MoE."""
     family, stack = problem.profile.family, problem.stack.name
@@ -626,6 +629,6 @@ def ranked_rightly(table: Mapping[str, Any], cell: str, gap: Array) -> Array:
 
 
 __all__ = [
-    "Confidence", "Interval", "Plan", "evaluate", "interval", "leaf_values", "plan", "program_for", "ranking_confidence",
-    "stage_leaves",
+    "Confidence", "Interval", "Plan", "error_cells", "evaluate", "interval", "leaf_values", "plan", "program_for",
+    "ranking_confidence", "stage_leaves",
 ]

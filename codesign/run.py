@@ -19,7 +19,7 @@ from codesign.outcome import leaves as outcome
 from codesign.outcome import phases as stretches
 from codesign.quantities.beyond import TARGETS
 from codesign.quantities.parameters import count_parameters
-from codesign.spec import goodput, resolve, schema
+from codesign.spec import goodput, load, resolve, schema
 from codesign.spec import sites as site_sections
 
 Array = NDArray[np.float64]
@@ -130,6 +130,18 @@ def run_plan(plan: planner.Plan) -> RunPlan:
     return RunPlan(plan.problem.spec, steps, made, program, program.run(values))
 
 
+def run_of(loaded: load.Loaded, plan: planner.Plan) -> RunPlan | None:
+    """The run of a loaded spec and its plan; none where the spec asks for a step only. Errors name their place."""
+    if loaded.spec.run is None and not loaded.spec.sites:
+        return None
+    try:
+        return run_plan(plan)
+    except SpecError as error:
+        if error.place is None and error.field:
+            raise load.error_at(loaded, error.field, error.message) from None
+        raise
+
+
 def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
     """Leaves and index sets of a run; each section adds its own."""
     made = Inputs()
@@ -153,7 +165,7 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
         one = next(iter(paced.values()))
-        goodput.leaves(made, one.problem, float(counted.total + counted.mtp), one.step_s)
+        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
         _of_all_sites(spec, made)
     outcome.put(spec, paced, made)
     return made
@@ -213,4 +225,4 @@ def evaluate(made: Inputs, axes: Mapping[str, Array], targets: Sequence[str] | N
     return graph.program(tuple(targets or made.targets), made.indexes, values).run(values)
 
 
-__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_plan"]
+__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_of", "run_plan"]

@@ -231,38 +231,3 @@ def test_explanation_nests_inputs_under_their_quantity():
     lines = view.explanation(made, "step_s", 2).splitlines()
     assert lines[0].startswith(f"- `step_s` = **{units.show(made.step_s, 's')}**")
     assert any(line.startswith("    - ") for line in lines) and any(line.startswith("        - ") for line in lines)
-
-
-# -------------------------------------------------------------------------------------------------- a spec from a page
-
-TEXT = (EXAMPLES / f"{NAMES[0]}.yaml").read_text()
-
-
-@pytest.mark.parametrize(("written", "instead", "message"), [
-    ("model: llama-3.1-405b", "model: {hf: /etc/passwd}", "no file is opened here"),
-    ("profile: h100-sxm-80gb", "profile: ../secret.yaml", "no file is opened here"),
-    ("profile: h100-sxm-80gb", "profile: ~/x.yml", "no file is opened here"),
-    ("fabric: llama3-roce", "fabric: /tmp/f.yaml", "no file is opened here"),
-    ("tp: 8", "tpp: 8", "unknown field"),
-])
-def test_a_page_opens_no_file_and_says_where(written, instead, message, monkeypatch):
-    def fail(*_args, **_kwargs):
-        raise AssertionError("a file that the spec names was opened")
-
-    monkeypatch.setattr("codesign.spec.hf.read", fail)
-    monkeypatch.setattr("codesign.spec.load._hf", fail)
-    monkeypatch.setattr("codesign.spec.profiles._read", fail)
-    made, fault = view.plan_text(TEXT.replace(written, instead))
-    assert made is None
-    assert message in fault.message and fault.message.startswith("spec.yaml:")
-    assert fault.caret.rstrip().endswith("^")
-
-
-def test_a_page_reads_at_most_256_kB():
-    made, fault = view.plan_text(TEXT + "#" * view.MAX_TEXT_B)
-    assert made is None and "256,000 bytes" in fault.message
-    text, fault = view.upload_text(b"x" * (view.MAX_TEXT_B + 1), "big.yaml")
-    assert text == "" and "256,000 bytes" in fault.message
-    text, fault = view.upload_text(b"\xff\xfe", "odd.yaml")
-    assert text == "" and "not UTF-8" in fault.message
-    assert view.upload_text(TEXT.encode(), "fine.yaml") == (TEXT, None)

@@ -74,17 +74,9 @@ def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:
 
 def run_of(loaded: Loaded, plan: Plan) -> RunPlan | None:
     """The run beyond the step, where the spec has a `run:` section or sites."""
-    if loaded.spec.run is None and not loaded.spec.sites:
-        return None
-    from codesign.run import run_plan
-    from codesign.spec import load
+    from codesign.run import run_of as found
 
-    try:
-        return run_plan(plan)
-    except SpecError as error:
-        if error.place is None and error.field:
-            raise load.error_at(loaded, error.field, error.message) from None
-        raise
+    return found(loaded, plan)
 
 
 def _read_overrides(texts: Sequence[str]) -> dict[str, float]:

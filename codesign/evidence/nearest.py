@@ -27,6 +27,11 @@ def _index() -> tuple[list[dict[str, Any]], dict[str, NDArray[np.str_]], dict[st
     return rows, words, sizes
 
 
+def indexed() -> list[dict[str, Any]]:
+    """Every row that can be near: measured and predicted step, error, source, features. At most ten a group."""
+    return _index()[0]
+
+
 def features(plan_or_problem: Any) -> dict[str, Any]:
     """What a run is compared by."""
     problem = plan_or_problem.problem if isinstance(plan_or_problem, Plan) else plan_or_problem

@@ -89,6 +89,11 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
         made.targets += ["optimal_token_FLOP", "optimal_tokens"]
     if loss.reference is not None:
         _reference(loss, loss.reference, made)
+    if loss.batch != "counted":
+        made.put("batch_worth", 1.0, "assumed", f"run.loss.batch {loss.batch}: the waste of a large batch is not counted")
+    else:
+        made.targets.append("batch_worth")
+        made.notes.append("the waste of the batch is an upper bound: the batches of the law's own runs wasted a part of it too")
     _batch(loss, steps, made)
 
 
@@ -154,6 +159,8 @@ def _batch(loss: outcome.Loss, steps: Mapping[str, planner.Plan], made: Made) ->
         made.notes.append(f"no critical batch: Kaplan's is of a loss, and {loss.law} prints none")
     else:
         made.targets += ["batch_over_critical", "batch_waste"]
+        if loss.batch == "bounded":
+            made.targets.append("within_critical_batch")
         if loss.critical_batch is None:
             made.targets.append("critical_batch_tokens")
     made.targets += ["step_law_batch_tokens", "deepseek_batch_tokens", "charles_batch_tokens"]

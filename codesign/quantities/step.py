@@ -548,35 +548,6 @@ def dp_exposed_s(rank_dp_exposed_s, rank_work_s, micro_batches) -> Array:
     return np.max(rank_dp_exposed_s - spare, axis=0)
 
 
-@quantity("s", source="beside compute in the layers: shown, not a part of the step")
-def layers_hidden_s(micro_batches, slowest_layers, layer_hidden_s) -> Array:
-    """Tensor- and expert-parallel communication of the slowest rank that runs beside compute, whole step."""
-    return _steady(micro_batches, slowest_layers, layer_hidden_s)
-
-
-@quantity("s", source="beside compute in the passes: shown, not a part of the step")
-def dp_hidden_s(
-    sharding,
-    pipeline,
-    micro_batches,
-    slowest_rank,
-    dp_gradient_s,
-    dp_parameter_s,
-    dp_gradient_exposed_s,
-    dp_parameter_exposed_s,
-    fsdp_exposed_s,
-    gradient_reductions,
-) -> Array:
-    """Gradient and parameter communication of the slowest rank that runs beside compute, whole step."""
-    if _fully_sharded(sharding):
-        gathers = 2.0 if sharding.reshard else 1.0
-        times = micro_batches if sharding.reshard or pipeline.pp == 1 else np.ones(1)
-        hidden = (dp_gradient_s + gathers * dp_parameter_s) * times - fsdp_exposed_s
-    else:
-        hidden = dp_gradient_s * gradient_reductions - dp_gradient_exposed_s + dp_parameter_s - dp_parameter_exposed_s
-    return np.maximum(_of_rank(hidden, slowest_rank), 0.0)
-
-
 # ---------------------------------------------------------------------------------------------------- optimizer
 
 

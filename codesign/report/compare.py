@@ -44,14 +44,16 @@ Row = dict[str, Any]
 # ---------------------------------------------------------------------------------------------------- the answer
 
 
-def answer(c: Comparison) -> list[str]:
-    """The verdict in a few sentences: fit, which is faster, how sure."""
+def answer(c: Comparison, names: Sequence[str] = ("A", "B")) -> list[str]:
+    """The verdict in a few sentences: fit, which is faster, how sure. `names` are what the two are called."""
+    a, b = names
     fits = (c.a.feasible, c.b.feasible)
-    lines = [] if all(fits) else ["ONLY A FITS" if fits[0] else "ONLY B FITS" if fits[1] else "NEITHER FITS"]
-    return [*lines, _faster(c), *_confidence(c)]
+    lines = [] if all(fits) else [f"ONLY {a} FITS" if fits[0] else f"ONLY {b} FITS" if fits[1] else "NEITHER FITS"]
+    called = {"A": a, "B": b}.get(c.faster or "", "")
+    return [*lines, _faster(c, called), *_confidence(c, called)]
 
 
-def _faster(c: Comparison) -> str:
+def _faster(c: Comparison, called: str) -> str:
     if c.faster is None:
         return f"NO DIFFERENCE: both give {units.show(c.a.value('job_tokens_per_s'), 'tokens_per_s')}"
     quick, slow = (c.b, c.a) if c.faster == "B" else (c.a, c.b)
@@ -61,16 +63,16 @@ def _faster(c: Comparison) -> str:
         ratio = quick.value("step_tokens") / slow.value("step_tokens")
         steps += f" for {ratio:.4g} times the tokens"
     if c.decided:
-        return f"{c.faster} IS FASTER: {steps}, {more}"
-    return f"TOO CLOSE TO CALL: {c.faster} is predicted to be faster, {steps}, {more}"
+        return f"{called} IS FASTER: {steps}, {more}"
+    return f"TOO CLOSE TO CALL: {called} is predicted to be faster, {steps}, {more}"
 
 
-def _confidence(c: Comparison) -> list[str]:
+def _confidence(c: Comparison, called: str) -> list[str]:
     if c.faster is None:
         return []
     held = c.confidence
     known = f"{held.pairs:,} pairs of measured runs ({held.groups} groups, cell '{held.cell}')"
-    sure = f"confidence {100 * held.share:.0f} % that {c.faster} is faster, from our errors on {known}"
+    sure = f"confidence {100 * held.share:.0f} % that {called} is faster, from our errors on {known}"
     lines = [f"{sure}; the two differ in {SCOPES[c.scope]}"]
     if abs(c.gap) < math.log1p(REPEAT):
         lines.append(f"the same run measured twice differs by about {100 * REPEAT:.0f} %")

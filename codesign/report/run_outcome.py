@@ -196,9 +196,15 @@ def _batch(run: RunPlan) -> list[str]:
     batch = run.value(f"phase_step_tokens[{name}]")
     where = f" in phase {name}" if len(over) > 1 else ""
     verdict = "ABOVE" if over[name] > 1 else "below"
+    section = run.spec.run
+    assert section and section.loss
     text = f"{size_text(batch)} tokens{where}, {over[name]:.2g} times the critical batch of {size_text(critical)}: {verdict} it"
     best = [("Step Law", "step_law_batch_tokens"), ("DeepSeek", "deepseek_batch_tokens"), ("Charles", "charles_batch_tokens")]
     spread = ", ".join(f"{who} {size_text(run.value(what))}" for who, what in best)
+    if section.loss.batch == "counted":
+        text += f"; {percent(run.value('batch_worth'))} of the tokens count in the loss"
+    elif over[name] > 1:
+        text += f", which wastes {percent(run.value(f'batch_waste[{name}]'))} of its tokens and is not counted in the loss"
     return [_line("batch", text), _line("", f"best batches by law differ widely: {spread}")]
 
 

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from codesign import errors, graph, units
+from codesign import graph, units
 from codesign.planner import Interval, Plan
-from codesign.planner import plan as make_plan
 from codesign.quantities.memory import TAGS
 from codesign.search import attribution
-from codesign.spec import load, profiles, resolve
+from codesign.spec import load, resolve
 
-MAX_TEXT_B = 256_000  # longest spec that is read from a page
 SMALL_SHARE = 5e-4  # parts of the step below this share are one row
 _MOST_RANKS = 16  # rows of the memory table
 _MOST_ELASTICITIES = 5
@@ -40,14 +38,6 @@ _WORDS = {
 
 
 # ---------------------------------------------------------------------------------------------------- texts
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why there is no plan: one message, and the written line with a caret where the place is known."""
-
-    message: str
-    caret: str
 
 
 @dataclass(frozen=True)
@@ -308,6 +298,11 @@ def memory_line(plan: Plan) -> str:
     )
 
 
+def capacity_GiB(plan: Plan) -> float:
+    """What one accelerator holds, in the unit of the memory chart."""
+    return plan.value("memory_B") / GiB
+
+
 # ---------------------------------------------------------------------------------------------------- traffic, limits
 
 
@@ -320,6 +315,14 @@ def traffic_table(plan: Plan) -> list[Row]:
             "link time": units.show(row["link_s"], "s"), "mean rate": units.show(row["mean_Bps"], "Bps"),
             "utilisation": percent(row["utilisation"]), "headroom": units.show(row["headroom_Bps"], "Bps"),
         }
+        for row in plan.traffic
+    ]
+
+
+def traffic_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Use of each link by traffic class, for a chart: a share, the mean over the step."""
+    return [
+        {"class": row["class"], "level": row["level"].replace("_", "-"), "utilisation": row["utilisation"]}
         for row in plan.traffic
     ]
 
@@ -398,7 +401,12 @@ def quantity_names(plan: Plan) -> list[str]:
 
 def explanation(plan: Plan, name: str, depth: int = 2) -> str:
     """The tree under a number as a nested Markdown list: value, what it is, source."""
-    return "\n".join(_branches(plan.explain(name, depth), 0))
+    return explained(plan.explain(name, depth))
+
+
+def explained(tree: graph.Explanation) -> str:
+    """The same of a tree that is there already, of a plan or of a run."""
+    return "\n".join(_branches(tree, 0))
 
 
 def _branches(node: graph.Explanation, level: int) -> Iterable[str]:
@@ -448,9 +456,14 @@ def _text_node(dumper: _Dumper, text: str) -> yaml.Node:
 _Dumper.add_representer(str, _text_node)
 
 
+def spec_yaml(data: Mapping[str, Any]) -> str:
+    """Plain data of a spec as YAML text that our loader reads back to the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+
+
 def resolved_yaml(plan: Plan) -> str:
     """The spec with derived fields filled in, as YAML text."""
-    return yaml.dump(plan.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    return spec_yaml(plan.resolved())
 
 
 def layout_line(plan: Plan) -> str:
@@ -473,93 +486,3 @@ def notes(plan: Plan) -> list[str]:
     """How values were read, what was inferred or derived, and which quantities were set by hand."""
     fixed = [f"{name} set to {value_text(value, units.suffix(name))}" for name, value in sorted(plan.overrides.items())]
     return [*plan.read_as, *plan.problem.notes, *fixed]
-
-
-# -------------------------------------------------------------------------------------------------- a spec from a page
-
-
-def upload_text(data: bytes, name: str) -> tuple[str, Fault | None]:
-    """The text of an uploaded file, or why it is not taken."""
-    if len(data) > MAX_TEXT_B:
-        return "", Fault(f"{name}: {len(data):,} bytes; a spec of at most {MAX_TEXT_B:,} bytes is read here", "")
-    try:
-        return data.decode("utf-8-sig"), None
-    except UnicodeDecodeError as error:
-        return "", Fault(f"{name}: not UTF-8 text (byte {error.start + 1})", "")
-
-
-def plan_text(text: str) -> tuple[Plan | None, Fault | None]:
-    """Plan a spec that was typed or uploaded: only data, no file that it names is opened."""
-    try:
-        _refuse_files(text)
-        return make_plan(load.load_text(text, file="spec.yaml")), None
-    except errors.SpecError as error:
-        where = f"{error.place}: " if error.place else ""
-        return None, Fault(where + error.message, error.place.caret() if error.place else "")
-    except errors.CodesignError as error:
-        return None, Fault(str(error), "")
-
-
-def _refuse_files(text: str) -> None:
-    """A spec from a page may name what is shipped, not a file of the machine that serves the page."""
-    if len(text.encode("utf-8", "replace")) > MAX_TEXT_B:
-        raise errors.SpecError(f"a spec of at most {MAX_TEXT_B:,} bytes is read here")
-    document = load.parse_yaml(text, "spec.yaml")
-    model, cluster = document.data.get("model"), document.data.get("cluster")
-    if isinstance(model, dict) and model.get("hf") is not None:
-        raise errors.SpecError(
-            "model.hf names a file, and no file is opened here: use a preset, write the model's fields, or run "
-            "'codesign import-hf' and paste what it prints", field="model.hf", place=document.places.get("model.hf"))
-    if not isinstance(cluster, dict):
-        return
-    for field, known in (("profile", profiles.names), ("fabric", profiles.fabric_names)):
-        given = cluster.get(field)
-        if isinstance(given, str) and given not in known():
-            raise errors.SpecError(
-                f"cluster.{field} {given[:60]!r} is none of the shipped ones, and no file is opened here. "
-                f"Known: {', '.join(known())}", field=f"cluster.{field}", place=document.places.get(f"cluster.{field}"))
-
-
-# ---------------------------------------------------------------------------------------------------- charts
-
-
-_LEGEND = {"orient": "bottom", "columns": 3}
-
-
-def time_chart_rows(plan: Plan, baseline: Plan | None = None) -> list[dict[str, Any]]:
-    """Seconds by part, for this plan and for the baseline, in the order of the step."""
-    shown = [("this plan", plan)] if baseline is None else [("this plan", plan), ("baseline", baseline)]
-    return [
-        {"plan": name, "part": row["label"], "s": row["s"], "order": at, "what": row["what"]}
-        for name, one in shown for at, row in enumerate(time_rows(one))
-    ]
-
-
-def time_chart() -> dict[str, Any]:
-    """Vega-Lite: one stacked bar a plan."""
-    return {
-        "mark": {"type": "bar", "tooltip": True},
-        "encoding": {
-            "y": {"field": "plan", "type": "nominal", "title": None, "sort": ["this plan", "baseline"]},
-            "x": {"field": "s", "type": "quantitative", "title": "seconds", "stack": "zero"},
-            "color": {"field": "part", "type": "nominal", "title": None, "sort": None, "legend": _LEGEND},
-            "order": {"field": "order", "type": "quantitative"},
-            "tooltip": [{"field": "plan"}, {"field": "part"}, {"field": "s", "format": ".4f"}, {"field": "what"}],
-        },
-    }
-
-
-def memory_chart(plan: Plan) -> dict[str, Any]:
-    """Vega-Lite: a stacked bar a pipeline rank, and a line at the capacity."""
-    bars = {
-        "mark": {"type": "bar", "tooltip": True},
-        "encoding": {
-            "x": {"field": "rank", "type": "ordinal", "title": "pipeline rank", "axis": {"labelAngle": 0}},
-            "y": {"field": "GiB", "type": "quantitative", "title": "GiB", "stack": "zero"},
-            "color": {"field": "term", "type": "nominal", "title": None, "sort": None, "legend": _LEGEND},
-            "tooltip": [{"field": name} for name in ("rank", "term", "GiB", "how known")],
-        },
-    }
-    line = {"mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": "#d62728"},
-            "encoding": {"y": {"datum": plan.value("memory_B") / GiB}}}
-    return {"layer": [bars, line]}

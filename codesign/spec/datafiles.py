@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def root(name: str) -> Path:
-    """The folder of data called `name` (`hardware_profiles`, `measured_runs`, `examples`).
+    """The folder of data called `name` (`hardware_profiles`, `measured_runs`, `examples`), or the file `app.py`.
 
     A checkout is known by the `pyproject.toml` beside the package; a wheel carries the folders in `codesign/_data`.
     """

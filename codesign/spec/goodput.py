@@ -42,12 +42,12 @@ class Made(Protocol):
     def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
-def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: float) -> None:
+def leaves(made: Made, run: Run | None, problem: resolve.Problem, parameters: float, step_s: float) -> None:
     """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy. `parameters`: of the model, MTP included.
 
-    `step_s`: the step of the first phase.
+    `problem`: of the step of the first phase, `step_s` its time. The section comes apart: a problem may be shared by runs
+    of the same step, and that of a phase has none.
     """
-    run = problem.spec.run
     if run is None or run.failures is None or run.checkpoint is None:
         return
     made.targets += TARGETS
@@ -59,7 +59,7 @@ def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: floa
     _factors(made, run)
     _checkpoint(made, problem, run.checkpoint, parameters)
     _stated_interval(made, run.checkpoint, step_s)
-    _policy(made, problem)
+    _policy(made, run)
 
 
 # ---------------------------------------------------------------------------------------------------- layout
@@ -286,9 +286,7 @@ def _kind_of(problem: resolve.Problem, name: str) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------------- policies
 
 
-def _policy(made: Made, problem: resolve.Problem) -> None:
-    run = problem.spec.run
-    assert run is not None
+def _policy(made: Made, run: Run) -> None:
     chosen = run.policy or "restart"
     known = sections.POLICIES
     if made.leaves["elastic_units"].value < 2:

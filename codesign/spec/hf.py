@@ -117,7 +117,13 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     """
     file = Path(path)
     file = file / "config.json" if file.is_dir() else file
-    data, inside = _load(file), ""
+    return parse(_text(file), file)
+
+
+def parse(text: str, file: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """As `read`, from the text of a `config.json`; `file` names it in messages and is not opened."""
+    file = Path(file)
+    data, inside = _load(file, text), ""
     notes: list[str] = []
     outer_type = _model_type(file, data, "")
     if isinstance(data.get("text_config"), dict):
@@ -147,18 +153,21 @@ def supported() -> list[str]:
 # ---------------------------------------------------------------------------------------------------- the file
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _text(file: Path) -> str:
     try:
         if not file.is_file():
             raise SpecError(f"{file}: no such file", field="model.hf")
         size = file.stat().st_size
         if size > _MAX_FILE_B:
             raise SpecError(f"{file}: {size} bytes; a config.json has at most {_MAX_FILE_B}", field="model.hf")
-        text = file.read_bytes().decode("utf-8")
+        return file.read_bytes().decode("utf-8")
     except OSError as error:
         raise SpecError(f"{file}: cannot be read ({error.strerror})", field="model.hf") from None
     except UnicodeDecodeError:
         raise SpecError(f"{file}: not UTF-8 text", field="model.hf") from None
+
+
+def _load(file: Path, text: str) -> dict[str, Any]:
     try:
         data = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:

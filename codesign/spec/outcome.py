@@ -58,13 +58,18 @@ class CriticalBatch(Section):
 
 
 class Loss(Section):
-    """The scaling law that speaks for this run. Only `besiroglu` has constants that can be drawn jointly."""
+    """The scaling law that speaks for this run. Only `besiroglu` has constants that can be drawn jointly.
+
+    `batch`: a global batch above the critical one is told (the default); bounded: refused; counted: the tokens that it
+    wastes are taken off those that the law sees.
+    """
 
     law: LossLaw = "besiroglu"
     reference: Reference | None = None
     gains: tuple[Gain, ...] = ()
     low_precision_penalty: Penalty | None = None
     critical_batch: CriticalBatch | None = None
+    batch: Literal["told", "bounded", "counted"] = "told"
 
 
 class DataEfficiency(Section):
@@ -268,6 +273,10 @@ def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss"
         if run.data is not None and run.data.raw_B is not None:
             yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints an optimum, no loss: no code length"
+        if loss.batch == "counted" or (loss.batch == "bounded" and loss.critical_batch is None):
+            name = "run.loss.batch"
+            why = "loss to count it in" if loss.batch == "counted" else "critical batch: give run.loss.critical_batch"
+            yield name, f"{name} {loss.batch} has no effect: {loss.law} prints no {why}"
         if run.ladder is not None:
             yield "run.ladder", f"run.ladder needs a law with a loss, and {loss.law} prints none: write besiroglu"
     if loss.gains and loss.reference is None:

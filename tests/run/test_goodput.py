@@ -372,3 +372,21 @@ def test_a_bad_section_is_refused_with_its_place(section, tmp_path):
             raise load.error_at(loaded, error.field or "", error.message) from None
     assert BAD[section] in caught.value.message
     assert caught.value.place is not None and caught.value.place.line >= 7
+
+
+# ---------------------------------------------------------------------------------------------------- whose failures
+
+
+def test_runs_of_the_same_step_keep_their_own_failures():
+    """The steps of sites and phases are shared by runs, and say nothing of what fails."""
+    sites = {"sites": [{"name": "west"}, {"name": "east"}],
+             "links": [{"between": ["west", "east"], "bandwidth": "10 Tb/s", "route_km": 100}]}  # fmt: skip
+    for more in (sites, {"phases": [{"name": "ramp", "share": 0.1, "global_batch_sequences": 512}, {"name": "main"}]}):
+        found = []
+        for failures in ({"rates": "pooled"}, {"rates": "llama-3"}):
+            section = with_failures(failures, **({} if "sites" in more else more))
+            data = {**spec(section), **(more if "sites" in more else {})}
+            found.append(run.run_plan(planner.plan(data)))
+        for one, rates in zip(found, ("pooled", "llama-3"), strict=True):
+            assert f"rates {rates}" in one.inputs.leaves["component_unit_per_s[host]"].source
+        assert found[0].value("goodput") != found[1].value("goodput")

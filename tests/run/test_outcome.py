@@ -207,6 +207,41 @@ def test_batch_is_held_against_the_critical_batch_of_its_phase():
     assert given.value("batch_over_critical[main]") == 0.5
 
 
+def test_the_waste_of_a_batch_is_taken_off_the_tokens_where_it_is_counted():
+    """EQ-47: E = E_min (1 + B/B_crit): a batch at the critical one needs twice the tokens for the same loss."""
+    critical = {"critical_batch": {"tokens": 128 * 8192, "source": "own sweep"}}
+    told, counted = made(loss=critical), made(loss={**critical, "batch": "counted"})
+    assert counted.value("batch_worth") == 0.5 and counted.value("seen_tokens") == 0.5e12
+    assert counted.value("law_loss") == one(told, "law_loss", run_tokens=5e11)[0] > told.value("law_loss")
+    assert counted.value("critical_batch_tokens[main]") == told.value("critical_batch_tokens[main]")
+    # half of the data term comes back with B -> 0, and phases count with their tokens
+    phases = [{"name": "ramp", "share": 0.25, "global_batch_sequences": 64}, {"name": "main"}]
+    ramp = made(loss={**critical, "batch": "counted"}, phases=phases)
+    assert ramp.value("batch_worth") == pytest.approx(0.25 / 1.5 + 0.75 / 2.0)
+    # Kaplan's critical batch is that of the loss before the waste: no circle
+    kaplan = made(loss={"batch": "counted"})
+    over = kaplan.value("batch_over_critical[main]")
+    assert over == made(loss={}).value("batch_over_critical[main]")
+    assert kaplan.value("seen_tokens") == pytest.approx(1e12 / (1.0 + over))
+    assert any("upper bound" in note for note in kaplan.inputs.notes)
+    text = " ".join(" ".join(run_outcome.lines(counted)).split())
+    assert "50.0 % of the tokens count in the loss" in text
+
+
+def test_a_bounded_batch_above_the_critical_one_is_no_plan():
+    given = {"critical_batch": {"tokens": 2**19, "source": "own sweep"}}
+    told, bounded = made(loss=given), made(loss={**given, "batch": "bounded"})
+    assert told.feasible and told.value("final_loss") == bounded.value("final_loss")
+    what = "the global batch of phase main, 1,048,576 tokens, is 2 times its critical batch: run.loss.batch bounded allows 524,"
+    assert not bounded.feasible and bounded.violations[0].startswith(what)
+    assert made(loss={"batch": "bounded", "critical_batch": {"tokens": 2**20, "source": "own"}}).feasible
+    text = " ".join(" ".join(run_outcome.lines(told)).split())
+    assert "ABOVE it, which wastes 66.7 % of its tokens and is not counted in the loss" in text
+    assert "deepseek prints no loss to count it in" in refused(loss={"law": "deepseek", "batch": "counted"}).message
+    assert "give run.loss.critical_batch" in refused(loss={"law": "llama3", "batch": "bounded"}).message
+    assert not made(loss={"law": "llama3", "batch": "bounded", **given}).feasible
+
+
 def test_code_length_is_the_integral_of_the_loss():
     run = made(loss={}, data={"unique_tokens": 4e11, "raw_B": "1.8 TB"})
     law = [run.value(name) for name in ("loss_floor", "size_loss", "law_data_scale", "law_beta")]

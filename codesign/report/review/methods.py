@@ -33,6 +33,11 @@ METHODS = {
         "it carries it. What stays beside endless compute has nothing to run beside.",
         "all equations of the step, evaluated again",
     ),
+    "hidden": Method(
+        "Hidden communication",
+        "What a term of communication would take beside compute and memory without limit, less what is exposed of it now.",
+        "all equations of the step, evaluated again",
+    ),
     "search": Method(
         "Layouts around the plan's own",
         "Every combination of the values listed is a plan of its own, by the same equations, as in `codesign search`. "

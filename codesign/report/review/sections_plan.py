@@ -5,7 +5,7 @@ from __future__ import annotations
 from codesign import units
 from codesign.planner import TRAFFIC, Plan
 from codesign.quantities.memory import TAGS
-from codesign.report import view
+from codesign.report import palette, view, waterfall
 from codesign.report.review.charts import Bar, Stack, Stacks, Waterfall
 from codesign.report.review.cited import Case, how, spaced
 from codesign.report.review.document import (
@@ -30,24 +30,8 @@ MOST_RANKS = 6  # columns of the memory table
 _MOST_TERMS = 6  # of the memory figure; the rest is one term, and the reserve of the allocator comes last
 _GIVES_WAY = "allocator_memory_B"
 
-KINDS = (
-    ("compute", "compute"),
-    ("exposed", "exposed communication"),
-    ("idle", "idle and overheads"),
-    ("hidden", "hidden communication, not added"),
-)
-_COMPUTE = frozenset(
-    (
-        "gemm_total_s",
-        "attention_total_s",
-        "elementwise_total_s",
-        "recompute_total_s",
-        "ends_total_s",
-        "optimizer_s",
-    )
-)
 _ASKED_OF_A_RUN = " How long is the run, what is lost to failures, what does it reach and cost?"
-_HIDDEN = {"layers_hidden_s": "tp and ep, hidden", "dp_hidden_s": "dp, hidden"}
+HIDDEN = "communication, hidden"  # a kind of the waterfall: shown, not added
 
 
 # ---------------------------------------------------------------------------------------------------- the answer
@@ -215,7 +199,8 @@ def time_and_memory(case: Case) -> Section:
             True,
         ),
     ]
-    hidden = spaced([words(f"{label} ", case.step(name)) for name, label in _HIDDEN.items() if plan.value(name)])
+    beside = [row for row in waterfall.rows(plan) if row["kind"] == HIDDEN]
+    hidden = spaced([words(f"{row['part']} ", how("hidden", units.show(row["s"], "s"))) for row in beside])
     blocks.append(paragraph("Communication beside compute, not added: ", *(hidden or ("none",)), "."))
     if idle := view.idle_parts(plan):
         blocks.append(paragraph(f"Nothing is spent on: {', '.join(idle)}."))
@@ -223,19 +208,10 @@ def time_and_memory(case: Case) -> Section:
 
 
 def _time_chart(plan: Plan) -> Waterfall:
-    bars, at = [], 0.0
-    for row in view.time_rows(plan):
-        kind = "compute" if row["part"] in _COMPUTE else "exposed" if _is_traffic(row["part"]) else "idle"
-        bars.append(Bar(row["label"], at, row["s"], units.show(row["s"], "s"), kind))
-        at += row["s"]
-    for name, label in _HIDDEN.items():
-        if plan.value(name) >= view.SMALL_SHARE * plan.step_s:
-            bars.append(Bar(label, 0.0, plan.value(name), units.show(plan.value(name), "s"), "hidden"))
-    return Waterfall(tuple(bars), max([at, *(bar.start + bar.size for bar in bars)]), KINDS, frozenset(("hidden",)))
-
-
-def _is_traffic(part: str) -> bool:
-    return part.endswith("_exposed_s") or part == "amax_exchange_s"
+    rows = waterfall.rows(plan)
+    bars = tuple(Bar(row["part"], row["start_s"], row["s"], units.show(row["s"], "s"), row["kind"]) for row in rows)
+    legend = tuple((kind, f"{kind}, not added" if kind == HIDDEN else kind) for kind in palette.KINDS)
+    return Waterfall(bars, max(row["end_s"] for row in rows), legend, frozenset((HIDDEN,)))
 
 
 # ---------------------------------------------------------------------------------------------------- memory

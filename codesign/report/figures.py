@@ -1,0 +1,171 @@
+"""The figures that come first: each with its interval, its change against a baseline, and the quantity that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign import units
+from codesign.decisions import calendar
+from codesign.decisions import interval as joint
+from codesign.planner import Interval, Plan
+from codesign.report import view
+from codesign.run import RunPlan, evaluate
+
+DAY_S = 86400.0
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number as text. `better`: more, less, same; `quantity`: the name under which it is explained."""
+
+    label: str
+    value: str
+    interval: str
+    delta: str | None
+    better: str
+    quantity: str
+    of_run: bool = False
+
+
+@dataclass(frozen=True)
+class _Kind:
+    label: str
+    better: str
+    quantity: str
+    value: Callable[[Plan, RunPlan | None], float]
+    span: Callable[[Plan, RunPlan | None], Span | None]
+    text: Callable[[float], str]
+    difference: Callable[[float], str] | None = None
+    of_run: bool = False
+
+
+def figures(plan: Plan, run: RunPlan | None = None, before: tuple[Plan, RunPlan | None] | None = None) -> list[Figure]:
+    """Step, MFU, tokens a day, memory headroom; days and loss where there is a run. `before`: the baseline's plan and run."""
+    return [_figure(kind, plan, run, before) for kind in _KINDS if not kind.of_run or _has(run, kind.quantity)]
+
+
+def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
+    """The answer in a line, and a line for each constraint that does not hold; of the run's only what the step's do not say."""
+    own = plan.violations
+    more = [text for text in (run.violations if run else ()) if not any(text.endswith(one) for one in own)]
+    if not more:
+        return [view.verdict(plan), *own]
+    count = len(own) + len(more)
+    return [f"Not feasible: {count} constraint{'s' if count > 1 else ''} broken.", *own, *more]
+
+
+def _has(run: RunPlan | None, name: str) -> bool:
+    return run is not None and (name in run.inputs.targets or (name, None) in run.values)
+
+
+def _figure(kind: _Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, RunPlan | None] | None) -> Figure:
+    now, span = kind.value(plan, run), kind.span(plan, run)
+    between = f"80 %: {kind.text(span[0])} to {kind.text(span[1])}" if span else "no interval known"
+    delta, better = None, "same"
+    if before is not None and (not kind.of_run or _has(before[1], kind.quantity)):
+        then = kind.value(*before)
+        delta = "no change" if now == then else _change(kind, now, then)
+        better = "same" if now == then else kind.better
+    return Figure(kind.label, kind.text(now), between, delta, better, kind.quantity, kind.of_run)
+
+
+def _change(kind: _Kind, now: float, then: float) -> str:
+    """With its share of what it was; of a ratio the points alone."""
+    if kind.difference is None:
+        return view.change(now, then, kind.text)
+    return f"{'-' if now < then else '+'}{kind.difference(abs(now - then))}"
+
+
+def _needs(run: RunPlan | None) -> RunPlan:
+    assert run is not None, "a figure of the run is asked for where there is none"
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------- values
+
+
+def _known(found: Interval) -> bool:
+    return bool(np.isfinite(found.low))
+
+
+def _step_span(plan: Plan, _: RunPlan | None) -> Span | None:
+    found = plan.step_interval
+    return (found.low, found.high) if _known(found) else None
+
+
+def _rate_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
+    """What goes as one over the step: the long step is its low end."""
+
+    def span(plan: Plan, _: RunPlan | None) -> Span | None:
+        found, value = plan.step_interval, plan.value(name) * plan.step_s
+        return (value / found.high, value / found.low) if _known(found) else None
+
+    return span
+
+
+def _day_rate_span(plan: Plan, run: RunPlan | None) -> Span | None:
+    found = _rate_span("job_tokens_per_s")(plan, run)
+    return (found[0] * DAY_S, found[1] * DAY_S) if found else None
+
+
+def _headroom(plan: Plan, _: RunPlan | None) -> float:
+    return plan.value("memory_B") - plan.value("peak_B")
+
+
+def _headroom_span(plan: Plan, _: RunPlan | None) -> Span | None:
+    found, capacity_B = plan.memory_interval, plan.value("memory_B")
+    return (capacity_B - found.high, capacity_B - found.low) if _known(found) else None
+
+
+def _days(_: Plan, run: RunPlan | None) -> float:
+    return calendar.end_s(_needs(run)) / DAY_S
+
+
+def _days_span(plan: Plan, run: RunPlan | None) -> Span | None:
+    """The run again with every phase's step at the ends of its interval; none for several sites, which have none."""
+    found, made = plan.step_interval, _needs(run)
+    if not _known(found) or "site_steps" in made.inputs.structure:
+        return None
+    name = "phase_end_calendar_s" if ("phase_end_calendar_s", None) in made.values else "phase_end_wall_s"
+    ends = []
+    for factor in (found.low / plan.step_s, found.high / plan.step_s):
+        steps = {
+            leaf: np.array([made.inputs.leaves[leaf].value * factor])
+            for leaf in made.inputs.leaves if leaf.startswith("phase_healthy_step_s[")
+        }
+        ends.append(float(np.ravel(evaluate(made.inputs, steps, (name,))[name, None])[-1]) / DAY_S)
+    return ends[0], ends[1]
+
+
+def _loss_span(_: Plan, run: RunPlan | None) -> Span | None:
+    found = joint.spread(_needs(run), "final_loss")
+    return (found.low, found.high) if found else None
+
+
+def _signed_bytes(value: float) -> str:
+    return f"{'-' if value < 0 else ''}{units.show(abs(value), 'B')}"
+
+
+def _tokens(value: float) -> str:
+    """258.8 B, 15.6 T."""
+    factor, name = next(((f, n) for f, n in ((1e12, " T"), (1e9, " B"), (1e6, " M")) if value >= f), (1.0, ""))
+    return f"{value / factor:.4g}{name}"
+
+
+_KINDS = (
+    _Kind("Step time", "less", "step_s", lambda p, r: p.step_s, _step_span, lambda v: units.show(v, "s")),
+    _Kind("MFU", "more", "mfu", lambda p, r: p.value("mfu"), _rate_span("mfu"), view.percent,
+          lambda v: f"{100.0 * v:.1f} points"),
+    _Kind("Tokens a day", "more", "job_tokens_per_s", lambda p, r: p.value("job_tokens_per_s") * DAY_S, _day_rate_span,
+          _tokens),
+    _Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes,
+          _signed_bytes),
+    _Kind("Days", "less", "phase_end_wall_s", _days, _days_span, lambda v: f"{v:,.1f}", None, True),
+    _Kind("Final loss", "less", "final_loss", lambda p, r: _needs(r).value("final_loss"), _loss_span, lambda v: f"{v:.4f}",
+          None, True),
+)

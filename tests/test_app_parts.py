@@ -1,0 +1,169 @@
+"""What stands behind the app's pages, without a page: links, fields, figures, the waterfall, the command."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from codesign import cli
+from codesign.app import answers, fields, specs, state, uploads
+from codesign.cli import what_if as command
+from codesign.errors import SpecError
+from codesign.graph import REGISTRY
+from codesign.planner import plan
+from codesign.report import explained, figures, palette, waterfall
+from codesign.search import exposure, resources
+from codesign.spec import load, profiles
+
+EXAMPLES = list(state.examples())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_link_and_a_baseline_give_back_what_was_asked(name):
+    text = state.of_text(state.examples()[name].replace("version: 1", "version: 1  # mine"))
+    for asked in (state.State(name), state.State(name).change("layout.tp", "4"), text, text.change("layout.order", "[tp, dp]")):
+        assert state.from_query(state.to_query(asked)) == asked
+        assert state.pin_from_text(state.pin_to_text(asked)) == asked
+    assert text.text and state.fits_link(text)
+
+
+def test_a_text_too_long_for_a_link_says_so():
+    noise = "".join(f"# {os.urandom(30).hex()}\n" for _ in range(600))
+    asked = state.of_text(f"version: 1\n{noise}")
+    assert not state.fits_link(asked) and state.to_query(asked.change("layout.tp", "4")) == {}
+
+
+def test_a_changed_section_takes_the_place_of_its_fields():
+    asked = state.State().change("model.layers", "100").change("model", "llama-3-8b")
+    assert asked.changes == (("model", "llama-3-8b"),)
+    assert asked.change("model", None) == state.State()
+
+
+def test_every_field_with_a_widget_is_in_the_schema():
+    kinds = {path: fields.field(path).kind for paths in fields.GROUPS.values() for path in paths}
+    assert kinds["layout.tp"] == "count" and kinds["layout.micro_batch"] == "number"
+    assert kinds["layout.sequence_parallel"] == "flag" and kinds["training.tokens"] == "text"
+    assert all(fields.field(path).options for path, kind in kinds.items() if kind == "choice")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_widget_put_back_leaves_no_change(name):
+    base = answers.answer(state.examples()[name]).document
+    for members in fields.shown(base).values():
+        for one in members:
+            value = fields.value(base, one.path)
+            if one.takes(value):
+                assert fields.edited(state.State(name), base, one.path, value) == state.State(name)
+
+
+def test_written_changes_are_the_spec_again():
+    changes = (("layout.tp", "4"), ("layout.dp", "null"), ("software.date", "'2024-05'"))
+    text = specs.written(state.examples()[state.FIRST], changes)
+    assert plan(load.load_text(text)).spec_hash == answers.answer(state.examples()[state.FIRST], changes).solved.plan.spec_hash
+    with pytest.raises(SpecError, match="at most"):
+        specs.document("#" * (specs.MAX_TEXT_B + 1))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_figures_and_waterfall_are_those_of_the_plan(name):
+    solved = answers.answer(state.examples()[name]).solved
+    step = figures.figures(solved.plan, solved.run)[0]
+    assert step.interval.startswith("80 %") and step.delta is None
+    rows = [row for row in waterfall.rows(solved.plan) if row["kind"] != "communication, hidden"]
+    assert rows[0]["start_s"] == 0.0 and rows[-1]["end_s"] == pytest.approx(solved.plan.step_s)
+    assert {row["kind"] for row in waterfall.rows(solved.plan)} <= set(palette.KINDS)
+    for quantity in ("step_s", *(one.quantity for one in figures.figures(solved.plan, solved.run))):
+        assert quantity in explained.names(solved.plan, solved.run)
+        assert f"def {quantity}(" in explained.explain(solved.plan, solved.run, quantity).equation
+
+
+def test_every_part_of_the_step_has_its_kind():
+    parts = set(REGISTRY["step_s"].parts)
+    assert parts >= waterfall.COMPUTE | waterfall.COMMUNICATION
+    assert {part for part in parts if waterfall.kind(part) == "idle and overhead"} == {
+        "host_excess_s", "overlap_slowdown_total_s", "pp_bubble_s", "fixed_step_time_s", "ageing_s", "straggler_s",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+TEXT = state.examples()[state.FIRST]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (TEXT.replace("tp: 8", "tpp: 8"), "spec.yaml:12:3: unknown field"),
+    (TEXT.replace("tp: 8", "tp: 7"), "tp x pp x cp x dp"),
+    (TEXT.replace("model: llama-3.1-405b", "model: {hf: /etc/passwd}"), "no file is opened here"),
+    (TEXT.replace("profile: h100-sxm-80gb", "profile: ../secret.yaml"), "no file is opened here"),
+    (TEXT.replace("fabric: llama3-roce", "fabric: ~/f.yml"), "no file is opened here"),
+    (TEXT + "run: {serving: {profile: /etc/passwd}}\n", "no file is opened here"),
+    (TEXT + "sites: [{name: a, cluster: {profile: ../x.yaml}}]\n", "no file is opened here"),
+    ("", "the file is empty"),
+    ("version: [", "spec.yaml:"),
+    ("a: &a [x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "anchor"),
+    ("[" * 3000, "spec.yaml:"),
+    ("\x00", "control character"),
+    (TEXT + "#" * specs.MAX_TEXT_B, "256,000 bytes"),
+])
+def test_a_bad_spec_is_a_fault_and_opens_no_file(text, message, monkeypatch):
+    def shipped(name, *_args):
+        assert name in profiles.names() + profiles.fabric_names(), "a file that the spec names was looked for"
+        return located(name, *_args)
+
+    located = profiles._locate
+    monkeypatch.setattr(profiles, "_locate", shipped)
+    monkeypatch.setattr(load, "_hf", lambda *_args: pytest.fail("a file that the spec names was opened"))
+    found = answers.answer(text)
+    assert found.solved is None and message in found.fault.message
+
+
+@pytest.mark.parametrize(("query", "message"), [
+    ({"example": "../../etc/passwd"}, "Known: "),
+    ({"example": state.FIRST, "spec": "x"}, "one of them"),
+    ({"spec": "A" * 20_000}, "at most"),
+    ({"spec": "!!"}, "cannot be read"),
+    ({"spec": state.pack("x" * 10**6)}, "longer than"),
+    ({"layout.<script>": "1"}, "is not the name of a field"),
+    ({"layout.tp": "[" * 3000}, "at most"),
+    ({f"layout.f{at}": "1" for at in range(200)}, "at most"),
+])
+def test_a_bad_link_is_refused(query, message):
+    with pytest.raises(SpecError, match=message):
+        state.from_query(query)
+
+
+@pytest.mark.parametrize(("name", "data", "message"), [
+    ("mine.yaml", b"\xff\xfe\x00", "not UTF-8"),
+    ("bomb.yaml", b"PK\x03\x04" + bytes(range(256)), "not UTF-8"),
+    ("large.yaml", b"a: 1\n" * 100_000, "at most"),
+    ("deep.json", b'{"a":' * 50_000, "deep"),
+    ("config.json", b'{"model_type": "<script>alert(1)</script>"}', "unknown family"),
+    ("bomb.yaml", b"a: &a [x]\nb: &b [*a,*a]\n", "anchor"),
+    ("../../<b>x</b>.json", b"[]", "is an object"),
+])
+def test_an_upload_that_is_no_spec_is_refused(name, data, message):
+    with pytest.raises(SpecError, match=message) as raised:
+        uploads.taken(data, name, TEXT)
+    assert ".." not in str(raised.value)
+
+
+def test_what_is_hidden_is_there_when_nothing_may_overlap():
+    text = state.examples()["gpt4-retrain"]
+    made = plan(load.load_text(text))
+    bare = plan(load.load_text(text, [f"layout.overlap.{name}=false" for name in ("tp", "cp")]))
+    hidden = exposure.hidden(resources.machine(made))
+    for name in ("tp_exposed_s", "cp_exposed_s"):
+        assert made.value(name) + hidden[name] == pytest.approx(bare.value(name), rel=0.05)
+
+
+def test_the_command_runs_streamlit_on_the_shipped_page(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: ran.append(arguments))
+    assert cli.main(["app", "--port", "8600", "--headless"]) == 0
+    assert ran == [command.command(8600, "127.0.0.1", True)]
+    assert {"--server.port=8600", "--server.address=127.0.0.1", "--server.headless=true"} < set(ran[0])
+    assert os.path.isfile(next(argument for argument in ran[0] if argument.endswith("app.py")))
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["app"]) == 2 and len(ran) == 1
+    assert "pip install 'codesign[app]'" in capsys.readouterr().err
