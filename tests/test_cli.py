@@ -123,7 +123,7 @@ def test_exit_1_prints_the_whole_plan_and_why_not(run: Run):
     (("plan", FITS, "-o", "plan.html"), "-o plan.html: the ending names no format. Allowed: .json, .csv, .md, .txt"),
     (("plan", FITS, "--format", "csv", "-o", "/"), "-o /: cannot be written: it is a directory"),
     (("plan", FITS, "-o", "no/such/folder/plan.csv"), "cannot be written: No such file or directory"),
-    (("report", FITS, "-o", "review.html"), "a report is Markdown"),
+    (("report", FITS, "-o", "review.pdf"), "the ending names no format of a review"),
     (("explain", FITS, "stepp_s"), "no quantity 'stepp_s' in this plan. Did you mean 'step_s'"),
     (("compare", FITS), "Missing argument 'B'"),
     (("compare", FITS, "nope.yaml"), "B: nope.yaml: no such file"),
@@ -208,11 +208,10 @@ def test_csv_parts_add_up(run: Run):
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1.0, rel=1e-12)
 
 
-def test_markdown_of_plan_and_report_are_the_same(run: Run):
+def test_markdown_of_a_plan(run: Run):
     code, out, err = run("plan", FITS, "--format", "md")
     assert (code, err) == (0, "")
     assert out.lstrip().startswith("#")
-    assert run("report", FITS) == (code, out, err)
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))

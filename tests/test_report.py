@@ -1,4 +1,4 @@
-"""The Markdown review and the rows behind it: every figure is the plan's, columns add up, the text cannot be broken."""
+"""The Markdown of a plan and the rows behind it: every figure is the plan's, columns add up, the text cannot be broken."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows_of(text: str) -> list[list[str]]:
     return [cells[0], *cells[2:]]
 
 
-# ---------------------------------------------------------------------------------------------------- the review
+# ---------------------------------------------------------------------------------------------------- the page
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,10 +47,10 @@ def test_same_plan_same_bytes_and_no_date(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_review_has_every_section_in_order(name):
+def test_page_has_every_section_in_order(name):
     text = markdown(example(name), [RUN])
     headings = re.findall(r"^##? (.*)$", text.split("```yaml")[0], re.MULTILINE)
-    wanted = ["design review", "Layout", "Where the time goes", "Memory", "Traffic", "What limits it", "Accuracy",
+    wanted = [": plan", "Layout", "Where the time goes", "Memory", "Traffic", "What limits it", "Accuracy",
               "Assumptions", "Spec"]
     assert len(headings) == len(wanted)
     assert all(want in got for want, got in zip(wanted, headings, strict=True))

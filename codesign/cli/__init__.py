@@ -24,6 +24,7 @@ from codesign.cli import (
     files,
     hardware,
     plan,
+    report,
     search,
     shapes,
     timeline,
@@ -38,7 +39,7 @@ app = typer.Typer(
     epilog=epilog("codesign init -o spec.yaml", "codesign plan spec.yaml", "codesign explain spec.yaml step_s"),
     **STYLE,
 )
-for part in (plan, search, explain, compare, timeline, shapes, hardware, evidence, export, files, what_if):
+for part in (plan, report, search, explain, compare, timeline, shapes, hardware, evidence, export, files, what_if):
     app.add_typer(part.commands)
 app.add_typer(catalog.profiles_app, name="profiles")
 app.add_typer(catalog.models_app, name="models")

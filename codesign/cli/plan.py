@@ -1,9 +1,8 @@
-"""`plan` and `report`: one run, on the screen or as a review."""
+"""`plan`: one run, on the screen or as data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,12 +50,10 @@ def plan(
 
 def _answer(made: Plan, form: Format, run: RunPlan | None, output: str | None, spec: str) -> None:
     """Write the plan; exit 1 where the step or the run beyond it is not feasible."""
-    from codesign.report.run import violations
+    from codesign.report.run import holds, violations
 
-    beyond = violations(made, run)
-    emit(_plan_text(made, form, run, beyond), output, keep=spec)
-    step_holds = made.feasible or (run is not None and run.has_sites)  # over sites, `made` is a template: the sites decide
-    raise typer.Exit(0 if step_holds and not beyond else 1)
+    emit(_plan_text(made, form, run, violations(made, run)), output, keep=spec)
+    raise typer.Exit(0 if holds(made, run) else 1)
 
 
 def _plan_text(made: Plan, form: Format, run: RunPlan | None, beyond: Sequence[str]) -> str:
@@ -122,17 +119,3 @@ def _plan_resolved(
         raise SpecError(f"--format {written} has no meaning with --resolved: a spec is YAML, or --format json")
     data = loaded_spec(spec, sets).resolved()
     emit(json_text(data) if is_json else yaml_text(data), output, keep=spec)
-
-
-@commands.command(epilog=epilog(
-    "codesign report spec.yaml -o review.md",
-    "codesign report spec.yaml --set layout.tp=4",
-))
-def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output: Output = None) -> None:
-    """A review of one plan in Markdown. Exit 1 where the layout is not feasible; the review is written all the same."""
-    if output is not None and output != "-" and Path(output).suffix.lower() not in (".md", ".markdown", ".txt"):
-        raise SpecError(f"-o {output}: a report is Markdown; write to a file that ends in .md")
-    loaded = loaded_spec(spec, sets)
-    made = planned(loaded, override)
-    run = run_of(loaded, made)
-    _answer(made, Format.md, run, output, spec)

@@ -126,7 +126,7 @@ def figure_rows(c: Comparison) -> list[Row]:
             shown, change = (text.percent(a), text.percent(b)), f"{100 * (b - a):+.1f} points"
         else:
             shown = (units.show(a, unit), units.show(b, unit))
-            change = _signed(b - a, unit) if unit == "B" else text.signed_percent(b / a - 1)
+            change = signed(b - a, unit) if unit == "B" else text.signed_percent(b / a - 1)
         rows.append({"figure": label, "A": shown[0], "B": shown[1], "change": "0" if a == b else change})
     return rows
 
@@ -140,7 +140,7 @@ def run_rows(c: Comparison) -> list[Row]:
             shown, change = (text.percent(one.a), text.percent(one.b)), f"{100 * one.difference:+.2f} points"
         else:
             shown = (units.show(one.a, unit), units.show(one.b, unit))
-            change = text.signed_percent(one.b / one.a - 1) if one.a else _signed(one.b, unit)
+            change = text.signed_percent(one.b / one.a - 1) if one.a else signed(one.b, unit)
         label = {"the run": OF_A_RUN[one.name], "A": shown[0], "B": shown[1]}
         rows.append({**label, "change": "0" if one.a == one.b else change})
     return rows
@@ -151,7 +151,7 @@ def memory_rows(c: Comparison) -> list[Row]:
     a, b = (f"{letter}, rank {rank}" for letter, rank in zip("AB", c.fullest, strict=True))
     head = "memory of the fullest rank"
     return [
-        {head: m.name, a: units.show(m.a, "B"), b: units.show(m.b, "B"), "B - A": _signed(m.difference, "B")} for m in c.memory
+        {head: m.name, a: units.show(m.a, "B"), b: units.show(m.b, "B"), "B - A": signed(m.difference, "B")} for m in c.memory
     ]
 
 
@@ -167,7 +167,8 @@ def traffic_rows(c: Comparison) -> list[Row]:
     ]  # fmt: skip
 
 
-def _signed(value: float, unit: str) -> str:
+def signed(value: float, unit: str) -> str:
+    """A difference with its sign."""
     if not value:
         return "0"
     return f"{'-' if value < 0 else '+'}{units.show(abs(value), unit)}"
@@ -194,10 +195,10 @@ def effect_lines(c: Comparison) -> list[tuple[str, str]]:
     found = []
     for one in c.effects:
         parts = sorted(one.parts_s.items(), key=lambda pair: -abs(pair[1]))[:2]
-        mostly = ", ".join(f"{name} {_signed(value, 's')}" for name, value in parts if value)
-        told = _signed(one.mean_s, "s") if one.mean_s else "no effect on the step"
+        mostly = ", ".join(f"{name} {signed(value, 's')}" for name, value in parts if value)
+        told = signed(one.mean_s, "s") if one.mean_s else "no effect on the step"
         if abs(one.forward_s - one.backward_s) > 0.05 * max(abs(one.forward_s), abs(one.backward_s)):
-            told += f" ({_signed(one.forward_s, 's')} in this order, {_signed(one.backward_s, 's')} in the reverse)"
+            told += f" ({signed(one.forward_s, 's')} in this order, {signed(one.backward_s, 's')} in the reverse)"
         found.append((_fields(c, one.fields), f"{told}: {mostly}" if mostly else told))
     return found
 
@@ -214,7 +215,7 @@ def cause_lines(c: Comparison) -> list[tuple[str, list[str]]]:
     """For every part that moved much: its move, and the fields, quantities and inputs behind it."""
     found = []
     for one in c.causes:
-        by = [f"{', '.join(fields[:MOST_FIELDS])}{' ...' if len(fields) > MOST_FIELDS else ''} {_signed(value, 's')}"
+        by = [f"{', '.join(fields[:MOST_FIELDS])}{' ...' if len(fields) > MOST_FIELDS else ''} {signed(value, 's')}"
               for fields, value in one.effects[:MOST_THROUGH]]
         below = ["by " + "; ".join(by)] if by else []
         through = [_moved(d) for d in one.through[:MOST_THROUGH]]
@@ -222,7 +223,7 @@ def cause_lines(c: Comparison) -> list[tuple[str, list[str]]]:
         names = list(dict.fromkeys(d.name for d in one.inputs))
         more = f" and {len(names) - MOST_INPUTS} more" if len(names) > MOST_INPUTS else ""
         below += [f"inputs that differ: {', '.join(names[:MOST_INPUTS])}{more}"] if names else []
-        found.append((f"{one.part} {_signed(one.difference_s, 's')}", below))
+        found.append((f"{one.part} {signed(one.difference_s, 's')}", below))
     return found
 
 

@@ -1,4 +1,4 @@
-"""A design review of one plan in Markdown, short enough for a pull request. Same plan, same bytes: nothing is dated."""
+"""One plan in Markdown, short enough for a comment. Same plan, same bytes. The review is `codesign.report.review`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?: .{1,10})?")
 def markdown(
     plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
 ) -> str:
-    """The review: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec.
+    """The plan: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec.
 
     `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
     the place of its answer, and `given` is the plan of the spec as written.
@@ -49,7 +49,7 @@ def _answer(plan: Plan, beyond: Sequence[str]) -> str:
         f"HFU {view.percent(plan.value('hfu'))}"
     )
     lines = [
-        f"# {view.plain(view.title(plan))}: design review",
+        f"# {view.plain(view.title(plan))}: plan",
         view.plain(view.question(plan)),
         f"**{view.verdict(broken)}** {answer}.",
         view.bullets([

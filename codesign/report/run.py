@@ -25,6 +25,11 @@ def violations(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
     return tuple(text for text in found if text.partition(": ")[2] not in plan.violations)
 
 
+def holds(plan: Plan, run: RunPlan | None) -> bool:
+    """Whether the plan is feasible, its run with it; over sites the sites decide."""
+    return (plan.feasible or (run is not None and run.has_sites)) and not violations(plan, run)
+
+
 def screen(run: RunPlan) -> str:
     """All parts that the spec asks for, the outcome first."""
     blocks = []
@@ -56,7 +61,7 @@ def _kinds(run: RunPlan) -> dict[str, int]:
 
 
 def markdown(run: RunPlan) -> str:
-    """The same for a review."""
+    """The same under the Markdown of a plan."""
     return f"## The run\n\n```text\n{screen(run)}```\n"
 
 
@@ -82,4 +87,4 @@ def _bounded(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-__all__ = ["markdown", "screen", "to_dict", "violations"]
+__all__ = ["holds", "markdown", "screen", "to_dict", "violations"]

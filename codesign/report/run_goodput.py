@@ -158,7 +158,7 @@ def _components(run: RunPlan) -> list[str]:
         rows.append({
             "component": name,
             "units": f"{run.value(f'component_units[{name}]'):,.0f}",
-            "one fails in": _long(run.value(f"component_units[{name}]") / rate),
+            "one fails in": long_time(run.value(f"component_units[{name}]") / rate),
             "a day": f"{86400 * rate:.3g}",
             "costs": percent(lost[name], 2),
             "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}",
@@ -176,7 +176,8 @@ def _early(run: RunPlan) -> list[str]:
         return []
     settled = run.inputs.leaves["component_unit_per_s[accelerator]"].value
     first = settled * run.value("early_life_start_factor")
-    said = f"one fails in {_long(1.0 / first)} when the run begins and in {_long(1.0 / settled)} when early failures are over"
+    begins, later = long_time(1.0 / first), long_time(1.0 / settled)
+    said = f"one fails in {begins} when the run begins and in {later} when early failures are over"
     return wrap(f"accelerators: mean over the run; {said}", "  ").split("\n")
 
 
@@ -186,7 +187,8 @@ def _sources(run: RunPlan) -> list[str]:
     return [line for source in sorted(said) for line in wrap(source, "  ").split("\n")]
 
 
-def _long(seconds: float) -> str:
+def long_time(seconds: float) -> str:
+    """A duration in years where it has any."""
     return f"{seconds / 31557600.0:.3g} y" if seconds >= 31557600.0 else units.show(seconds, "s")
 
 
@@ -235,7 +237,7 @@ def _recovery(run: RunPlan) -> str:
     for name, what in used.items():
         leaf = run.inputs.leaves[f"{name}_s"]
         kind = "yours" if leaf.kind == "spec" else leaf.kind
-        told.append(f"{what} {_long(leaf.value)} ({kind})")
+        told.append(f"{what} {long_time(leaf.value)} ({kind})")
     return f"taken for recovery: {', '.join(told)}"
 
 
@@ -288,11 +290,11 @@ def _unknown(run: RunPlan, name: str, leaf: str) -> str:
     """The mean time between failures of one unit at which 1 % of the goodput is lost: for a site, by the length of an outage."""
     target = (0.99 * run.value("goodput"),)
     if name != "site":
-        return _long(goodput.break_even(run, target, leaf)[0].mean_time_s)
+        return long_time(goodput.break_even(run, target, leaf)[0].mean_time_s)
     found = []
     for outage in _OUTAGES:
         one = goodput.break_even(run, target, leaf, given={"site_outage_s": outage})[0]
-        found.append(f"{_long(one.mean_time_s)} where each lasts {units.show(outage, 's')}")
+        found.append(f"{long_time(one.mean_time_s)} where each lasts {units.show(outage, 's')}")
     return ", ".join(found)
 
 
@@ -304,4 +306,4 @@ def _bears(one: goodput.Bearable, now_s: float) -> str:
     return f"{units.show(one.mean_time_s, 's')}, {one.mean_time_s / now_s:.3g} times as long as now"
 
 
-__all__ = ["domains", "lines", "policies", "to_dict"]
+__all__ = ["domains", "lines", "long_time", "policies", "to_dict"]

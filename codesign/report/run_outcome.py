@@ -76,7 +76,7 @@ def _amount(value: float) -> str:
     return f"{value:.3g}" if value < 1e3 or value >= 1e9 else f"{value:,.0f}"
 
 
-def _size(value: float) -> str:
+def size_text(value: float) -> str:
     """A number of parameters or tokens: 405 B, 15.6 T."""
     for factor, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if value >= factor:
@@ -103,7 +103,7 @@ def _calendar(run: RunPlan, known: joint.Intervals) -> list[str]:
     if len(rows) > 1:
         cells = [
             {
-                "phase": row.phase, "tokens": _size(row.tokens), "steps": f"{row.steps:,.0f}",
+                "phase": row.phase, "tokens": size_text(row.tokens), "steps": f"{row.steps:,.0f}",
                 "step": units.show(row.step_s, "s"), "from": _iso(row.start), "to": _iso(row.end),
             }
             for row in rows
@@ -223,17 +223,17 @@ def _reference(run: RunPlan) -> list[str]:
 
 def _shape(run: RunPlan) -> list[str]:
     if _has(run, "optimal_token_FLOP"):
-        size = f"{run.value('optimal_token_FLOP'):.3g} FLOP a token (this model {run.value('law_token_FLOP'):.3g})"
+        shape = f"{run.value('optimal_token_FLOP'):.3g} FLOP a token (this model {run.value('law_token_FLOP'):.3g})"
     else:
-        size = f"{_size(run.value('optimal_parameters'))} parameters (this model {_size(run.value('law_parameters'))})"
-    text = f"{size} on {_size(run.value('optimal_tokens'))} tokens"
+        shape = f"{size_text(run.value('optimal_parameters'))} parameters (this model {size_text(run.value('law_parameters'))})"
+    text = f"{shape} on {size_text(run.value('optimal_tokens'))} tokens"
     if _has(run, "optimal_loss"):
         text += f", loss {run.value('optimal_loss'):.3f}"
     found = [_line("optimum", f"of this compute: {text}")]
     if _has(run, "serving_optimal_parameters"):
-        size, tokens = (_size(run.value(f"serving_optimal_{what}")) for what in ("parameters", "tokens"))
+        parameters, tokens = (size_text(run.value(f"serving_optimal_{what}")) for what in ("parameters", "tokens"))
         budget = f"{run.value('lifetime_over_training'):.2f} times the compute of training"
-        shape = f"{size} parameters on {tokens} tokens, loss {run.value('serving_optimal_loss'):.3f}"
+        shape = f"{parameters} parameters on {tokens} tokens, loss {run.value('serving_optimal_loss'):.3f}"
         found.append(_line("", f"with serving, {budget}: {shape}"))
     return found
 
@@ -247,9 +247,9 @@ def _batch(run: RunPlan) -> list[str]:
     verdict = "ABOVE" if over[name] > 1 else "below"
     section = run.spec.run
     assert section and section.loss
-    text = f"{_size(batch)} tokens{where}, {over[name]:.2g} times the critical batch of {_size(critical)}: {verdict} it"
+    text = f"{size_text(batch)} tokens{where}, {over[name]:.2g} times the critical batch of {size_text(critical)}: {verdict} it"
     best = [("Step Law", "step_law_batch_tokens"), ("DeepSeek", "deepseek_batch_tokens"), ("Charles", "charles_batch_tokens")]
-    spread = ", ".join(f"{who} {_size(run.value(what))}" for who, what in best)
+    spread = ", ".join(f"{who} {size_text(run.value(what))}" for who, what in best)
     if section.loss.batch == "counted":
         text += f"; {percent(run.value('batch_worth'))} of the tokens count in the loss"
     elif over[name] > 1:
@@ -337,7 +337,7 @@ def _ladder(run: RunPlan) -> list[str]:
     for one in made.uncertainties:
         found.append(_line("", f"{one.what}: a factor {one.factor:.2f} either way ({one.from_}); {one.tested_by} rungs"))
     found += _table_of(made.loss_rungs, lambda r: {
-        "loss run": f"{r.compute_FLOP:.2g} FLOP", "parameters": _size(r.parameters), "tokens": _size(r.tokens),
+        "loss run": f"{r.compute_FLOP:.2g} FLOP", "parameters": size_text(r.parameters), "tokens": size_text(r.tokens),
         "on": f"{r.accelerators:,}", "hours": f"{r.run_s / 3600:.0f}", "loss": f"{r.loss:.3f}",
         "go to": "-" if r.high is None else f"{r.high:.3f}",
     })  # fmt: skip

@@ -243,21 +243,21 @@ def memory_rows(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def memory_table(plan: Plan) -> list[Row]:
+def memory_table(plan: Plan, most: int = _MOST_RANKS) -> list[Row]:
     """Memory of each pipeline rank in GiB; neighbours that are alike share a row; the last row: how a term is known.
 
-    The terms as shown add up to the total as shown. With many different ranks only the fullest are kept.
+    The terms as shown add up to the total as shown. Of more than `most` different ranks only the fullest are kept.
     """
     groups = _rank_groups(plan)
-    kept = sorted(groups, key=lambda group: (-group.needed_B, group.ranks))[:_MOST_RANKS]
+    kept = sorted(groups, key=lambda group: (-group.needed_B, group.ranks))[:most]
     rows = [{"rank": _ranks(group.ranks), **group.cells} for group in groups if group in kept]
     tags = {label(name): tag for name, tag in memory_terms(plan).items()}
     return [*rows, {"rank": "how known", **tags, "total": "", "room": "", "micro-batches": ""}]
 
 
-def ranks_left_out(plan: Plan) -> bool:
+def ranks_left_out(plan: Plan, most: int = _MOST_RANKS) -> bool:
     """Whether the memory table shows only the fullest ranks."""
-    return len(_rank_groups(plan)) > _MOST_RANKS
+    return len(_rank_groups(plan)) > most
 
 
 @dataclass(frozen=True)
@@ -472,10 +472,11 @@ def layout_line(plan: Plan) -> str:
     layout["recompute"] = layout["recompute"]["granularity"]
     layout["order"] = " < ".join(layout["order"])
     fields = [(name, value) for name, value in attribution.flat(layout) if value != 0.0]
-    return " · ".join(f"{name} {_word(value)}" for name, value in fields)
+    return " · ".join(f"{name} {field_text(value)}" for name, value in fields)
 
 
-def _word(value: object) -> str:
+def field_text(value: object) -> str:
+    """A value of a field of the spec, in words."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else _or_dash(value)

@@ -78,7 +78,7 @@ def changes(a: Plan, b: Plan) -> tuple[Change, ...]:
 
 def _planned(plan: Plan) -> dict[str, Any]:
     """The resolved spec without what a plan does not read."""
-    return {section: part for section, part in plan.resolved().items() if section != "search"}
+    return {section: part for section, part in plan.resolved().items() if section not in ("search", "review")}
 
 
 def _place(field: str) -> int:

@@ -17,7 +17,7 @@ from codesign.errors import SpecError
 from codesign.search import whynot
 from codesign.search.run import Progress
 from codesign.search.space import Space
-from codesign.spec import domains, stacks
+from codesign.spec import domains, profiles, stacks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,11 +212,21 @@ def manifest(space: Space) -> dict[str, Any]:
         "numpy": np.__version__,
         "spec_hash": _hash([opened.base.resolved(), searched]),
         "profile": space.profile.name,
-        "profile_hash": _hash({key: [datum.value, datum.kind] for key, datum in space.profile.data().items()}),
-        "constants_hash": sha256((stacks.DATA / "constants.yaml").read_bytes()).hexdigest(),
-        "stacks_hash": sha256((stacks.DATA / "stacks.yaml").read_bytes()).hexdigest(),
+        "profile_hash": profile_hash(space.profile),
+        "constants_hash": file_hash(stacks.DATA / "constants.yaml"),
+        "stacks_hash": file_hash(stacks.DATA / "stacks.yaml"),
         "candidates": space.size,
     }
+
+
+def profile_hash(profile: profiles.Profile) -> str:
+    """Of the values of a hardware profile and of how each is known."""
+    return _hash({key: [datum.value, datum.kind] for key, datum in profile.data().items()})
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def _hash(data: Any) -> str:
@@ -259,4 +269,4 @@ def _ranges(numbers: list[int]) -> list[list[int]]:
     return found
 
 
-__all__ = ["Candidate", "Result", "manifest", "manifest_path", "resumed", "state"]
+__all__ = ["Candidate", "Result", "file_hash", "manifest", "manifest_path", "profile_hash", "resumed", "state"]

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from codesign import units
 from codesign.errors import Place, SpecError
-from codesign.spec import failures, outcome, schema, sites
+from codesign.spec import failures, outcome, review, schema, sites
 
 VERSION = 1
 MAX_BYTES = 2**20
@@ -98,8 +98,9 @@ class Loaded:
 
     @functools.cached_property
     def spec_hash(self) -> str:
-        """SHA-256 of the canonical JSON of the resolved spec, in hexadecimal."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        """SHA-256 of the canonical JSON of the resolved spec, in hexadecimal. Signing a review does not change it."""
+        planned = {name: part for name, part in self.resolved().items() if name != "review"}
+        text = json.dumps(planned, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -828,7 +829,7 @@ def _number(text: str, unit: str) -> float | None:
 def _resolved(spec: schema.Spec) -> dict[str, Any]:
     """One canonical form: no shorthands, quantities as text with their base unit, no field without effect."""
     data = spec.model_dump(mode="json")
-    for section in ("search", "run"):
+    for section in ("search", "run", "review"):
         if data[section] is None:
             del data[section]
     for section in ("sites", "links", "sync"):
@@ -863,7 +864,7 @@ def _resolved(spec: schema.Spec) -> dict[str, Any]:
 def _conflicts(spec: schema.Spec) -> list[tuple[str, str, bool]]:
     """What no single field can tell: values that contradict each other, or that would have no effect."""
     checks = (*_model_conflicts(spec), *_training_conflicts(spec), *_layout_conflicts(spec), *_moe_conflicts(spec))
-    checks = (*checks, *failures.conflicts(spec), *outcome.conflicts(spec), *sites.conflicts(spec))
+    checks = (*checks, *failures.conflicts(spec), *outcome.conflicts(spec), *sites.conflicts(spec), *review.conflicts(spec))
     return [(name, message, False) for name, message in checks]
 
 

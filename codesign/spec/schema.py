@@ -23,6 +23,7 @@ from codesign.spec.fields import (
     form,
     whole,
 )
+from codesign.spec.review import Review
 from codesign.spec.run import Run
 from codesign.spec.sites import Link, SiteName, Sync
 
@@ -328,3 +329,4 @@ class Spec(Section):
     sites: tuple[Site, ...] = ()
     links: tuple[Link, ...] = ()
     sync: Sync | None = None
+    review: Review | None = None

@@ -121,7 +121,7 @@ MADE: dict[str, tuple[bytes | str, str]] = {
         GOOD + "x" * 1000 + ": 1\n",
         (
             f"spec.yaml:7:1: unknown field '{'x' * 57}...' at the top. "
-            "Allowed: version, name, model, training, layout, cluster, software, input, search, run, sites, links, sync"
+            "Allowed: version, name, model, training, layout, cluster, software, input, search, run, sites, links, sync, review"
         ),
     ),
     "windows-lines": (
@@ -140,7 +140,7 @@ MADE: dict[str, tuple[bytes | str, str]] = {
         GOOD + "".join(f"{i:x}y: 1\n" for i in range(100_000)),
         (
             "spec.yaml:7:1: unknown field '0y' at the top. Allowed: version, name, model, training, layout, cluster, "
-            "software, input, search, run, sites, links, sync (and 99999 more)"
+            "software, input, search, run, sites, links, sync, review (and 99999 more)"
         ),
     ),
     "many-errors": (

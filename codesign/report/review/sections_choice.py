@@ -1,0 +1,241 @@
+"""What limits the plan, how its step moves, and how wrong we were on runs like it."""
+
+from __future__ import annotations
+
+import math
+
+from codesign import units
+from codesign.quantities import constraints
+from codesign.report import view
+from codesign.report.review.charts import Pairs, Swings
+from codesign.report.review.cited import Case, how, spaced
+from codesign.report.review.document import (
+    Block,
+    Bullets,
+    Figure,
+    Section,
+    Span,
+    Words,
+    paragraph,
+    table,
+    words,
+)
+from codesign.search import whynot
+from codesign.search.exposure import exposures
+from codesign.search.resources import machine
+
+MOST_BARS = 10
+
+
+# ---------------------------------------------------------------------------------------------------- limits
+
+
+def limits(case: Case) -> Section:
+    """The constraints, the inputs that move the step most, and the communication that could still be hidden."""
+    plan = case.plan
+    top = view.elasticity_rows(plan, 3)
+    blocks: list[Block] = []
+    if top:
+        named = [words(f"{row['input']} ", how("elasticity", f"{row['elasticity']:+.3f} %")) for row in top]
+        blocks.append(paragraph("One per cent more of an input changes the step by: ", *spaced(named), "."))
+    held = [name for name in constraints.CONSTRAINTS if plan.value(name)]
+    blocks.append(paragraph(how("counted", f"{len(held)} of {len(constraints.CONSTRAINTS)}"), " constraints hold."))
+    if plan.violations:
+        blocks += [Bullets(tuple(words(message) for message in plan.violations)), *_lifts(case)]
+    if not plan.overrides:
+        blocks += _exposed(case)
+    return Section("limits", "What limits it", tuple(blocks))
+
+
+def _lifts(case: Case) -> list[Block]:
+    """The cheapest single changes after which the chosen layout can run."""
+    if case.around.result is None:
+        return []
+    lifts = whynot.refusal(case.around.result.space, case.plan.problem.spec).lifts
+    if not lifts:
+        return [paragraph("No single change of the layout lifts it.")]
+    rows = [
+        [lift.change, how("search", units.show(lift.step_s, "s")), " ".join(f"--set '{one}'" for one in lift.sets)]
+        for lift in lifts
+    ]
+    return [
+        table(
+            "The cheapest single changes that lift it",
+            ("change", "then a step takes", "codesign plan SPEC"),
+            rows,
+            ("then a step takes",),
+        )
+    ]
+
+
+def _exposed(case: Case) -> list[Block]:
+    found = exposures(machine(case.plan))
+    if not found:
+        return [paragraph("No communication is exposed.")]
+    rows: list[list[Span | Words]] = []
+    for one in found:
+        factor = one.hides_factor
+        hides = "no bandwidth" if factor is None else "as it is" if factor == 1.0 else f"{factor:.3g} times"
+        rows.append(
+            [
+                one.label,
+                case.step(one.name, units.show(one.exposed_s, "s")),
+                how("share", view.percent(one.share)),
+                one.level,
+                how("exposed", view.percent(one.never_removed)),
+                how("exposed", hides),
+                one.why,
+            ]
+        )
+    heads = ("exposed", "time", "of the step", "carried by", "never removed", "hidden at", "why")
+    return [
+        table(
+            "Exposed communication: the level that carries it, and how much of its bandwidth would hide what can be hidden",
+            heads,
+            rows,
+            ("time", "of the step", "never removed", "hidden at"),
+        )
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- sensitivities
+
+
+def sensitivities(case: Case) -> Section:
+    """Elasticities of the step to every input that moves it, and the intervals of what is predicted."""
+    plan = case.plan
+    found = view.elasticity_rows(plan, len(plan.elasticities))
+    blocks: list[Block] = []
+    if found:
+        bars = tuple((row["input"], row["elasticity"], f"{row['elasticity']:+.3f} %") for row in found[:MOST_BARS])
+        rows = [
+            [
+                row["input"],
+                how("elasticity", f"{row['elasticity']:+.4f}"),
+                how("elasticity", f"{row['elasticity']:+.3f} %"),
+            ]
+            for row in found
+        ]
+        blocks += [
+            Figure(
+                "Change of the step for one per cent more of an input",
+                "A bar to the left is a shorter step, to the right a longer one.",
+                Swings(bars, "shorter step", "longer step"),
+            ),
+            table(
+                "Elasticities of the step",
+                ("input", "elasticity", "step for 1 % more"),
+                rows,
+                ("elasticity", "step for 1 % more"),
+            ),
+        ]
+    else:
+        blocks.append(paragraph("No input moves the step time."))
+    blocks.append(_intervals(case))
+    return Section("sensitivities", "Sensitivities and intervals", tuple(blocks))
+
+
+def _intervals(case: Case) -> Block:
+    plan = case.plan
+    rows: list[list[Span | Words]] = []
+    for name, label, found, unit in (
+        ("step_s", "step time", plan.step_interval, "s"),
+        ("peak_B", "fullest rank", plan.memory_interval, "B"),
+    ):
+        ends = [
+            how("interval", units.show(value, unit) if math.isfinite(value) else "-")
+            for value in (found.low, found.high)
+        ]
+        rows.append(
+            [
+                label,
+                case.step(name),
+                *ends,
+                f"residuals of {found.rows} measured rows, cell '{found.cell}'"
+                + (f"; {found.extrapolated}" if found.extrapolated else ""),
+            ]
+        )
+    run = case.run
+    if run is not None and run.spec.run is not None and run.spec.run.failures is not None:
+        from codesign import goodput
+
+        known = goodput.interval(run)
+        rows.append(
+            [
+                "goodput",
+                case.of_run("goodput", view.percent(run.value("goodput"))),
+                *([how("rates", view.percent(end)) for end in known] if known else ["-", "-"]),
+                "published failure rates" if known else "no interval is known: rates of one report, or your own",
+            ]
+        )
+    if run is not None:
+        from codesign.decisions import interval
+
+        for name in ("final_loss", "effective_over_reference"):
+            spread = interval.spread(run, name)
+            if spread is not None:
+                rows.append(
+                    [
+                        view.label(name),
+                        case.of_run(name, f"{spread.value:.4g}"),
+                        how("draws", f"{spread.low:.4g}"),
+                        how("draws", f"{spread.high:.4g}"),
+                        "joint draws of the law's constants",
+                    ]
+                )
+    return table("80 % intervals", ("figure", "predicted", "low", "high", "from"), rows, ("predicted", "low", "high"))
+
+
+# ---------------------------------------------------------------------------------------------------- accuracy
+
+
+def accuracy(case: Case) -> Section:
+    if not case.nearest:
+        return Section(
+            "accuracy",
+            "Accuracy on the most similar measured runs",
+            (paragraph("No measured run is near enough to compare with.", tone="note"),),
+        )
+    rows = [
+        [
+            row["run"],
+            row["model"],
+            row["accelerators"],
+            row["stack"],
+            *(how("measured", row[name]) for name in ("measured", "predicted", "error")),
+            row["source"],
+        ]
+        for row in view.nearest_table(case.nearest)
+    ]
+    pairs = tuple(
+        (
+            f"{row['model']}, {row['accelerators']:,}",
+            float(str(row["measured_step_s"])),
+            float(str(row["predicted_step_s"])),
+            view.signed_percent(float(str(row["error"]))),
+        )
+        for row in case.nearest
+    )
+    return Section(
+        "accuracy",
+        "Accuracy on the most similar measured runs",
+        (
+            paragraph(
+                "How wrong this version is on the published runs most like this one. Over all of them: codesign validate."
+            ),
+            Figure(
+                "Predicted against measured step time",
+                "A ring is the measured step time, a square the predicted one; logarithmic.",
+                Pairs(pairs),
+            ),
+            table(
+                "Nearest measured runs",
+                ("run", "model", "accelerators", "stack", "measured", "predicted", "error", "source"),
+                rows,
+                ("measured", "predicted", "error"),
+            ),
+        ),
+    )
+
+
+__all__ = ["accuracy", "limits", "sensitivities"]

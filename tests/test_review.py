@@ -1,0 +1,580 @@
+"""The design review: one document, two writers, every number the plan's and linked to its entry, nothing fetched or dated."""
+
+from __future__ import annotations
+
+import html as entities
+import json
+import re
+import shlex
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from codesign import units
+from codesign.cli import main
+from codesign.planner import Plan, plan
+from codesign.report import review, view
+from codesign.report.review import document as blocks
+from codesign.report.review import neighbourhood, sections_plan, strip, svg
+from codesign.report.review.methods import METHODS
+from codesign.run import RunPlan, run_plan
+from codesign.search import exposure, resources
+from codesign.spec import load
+from codesign.timeline import strip as stretches
+from codesign.timeline import timeline
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
+PLAIN, RUNNING, SITES = "llama-3.1-405b-h100", "gpt4-retrain", "frontier-100k-two-sites"
+ORDER = [
+    "Question and answer",
+    "Chosen plan",
+    "Where time and memory go",
+    "What limits it",
+    "Alternatives and why not",
+    "Failures and goodput",
+    "Sites and traffic",
+    "Loss, data, cost",
+    "Sensitivities and intervals",
+    "Accuracy on the most similar measured runs",
+    "Risks and the de-risking ladder",
+    "Assumptions",
+    "Open questions",
+    "Sign-off",
+    "Resolved spec and manifest",
+    "Appendix: every number",
+]
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """What an independent reader finds in the file: balanced elements, ids, links, tables, headings, texts of links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[tuple[str, str]] = []
+        self.fetched: list[str] = []
+        self.heads: list[tuple[str, str]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._caption = self._link = None
+        self._row: list[str] = []
+        self._text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in given:
+            self.ids.append(given["id"])
+        self.fetched += [given[name] for name in ("src", "srcset", "data", "poster", "action") if name in given]
+        if tag in ("script", "iframe", "object", "embed", "link", "img"):
+            self.fetched.append(tag)
+        if tag in ("caption", "td", "th", "h1", "h2", "h3"):
+            self._text = ""
+        if tag == "tr":
+            self._row = []
+        if tag == "a":
+            self._link, self._link_text = given["href"], ""
+
+    def handle_startendtag(self, tag, attrs):
+        if "id" in dict(attrs):
+            self.ids.append(dict(attrs)["id"])
+
+    def handle_data(self, data):
+        self._text += data
+        if self._link is not None:
+            self._link_text += data
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+        if tag in ("h1", "h2", "h3"):
+            self.heads.append((tag, self._text))
+        if tag == "caption":
+            self._caption = self._text
+            self.tables[self._caption] = []
+        if tag in ("td", "th"):
+            self._row.append(self._text.strip())
+        if tag == "tr":
+            self.tables[self._caption].append(self._row)
+        if tag == "a":
+            self.links.append((self._link, self._link_text))
+            self._link = None
+
+    def rows(self, caption: str) -> dict[str, list[str]]:
+        """First cell -> the others, of the table whose caption begins so."""
+        _, *rows = next(rows for name, rows in self.tables.items() if name.startswith(caption))
+        return {row[0]: row[1:] for row in rows}
+
+
+@cache
+def made(name: str, *sets: str) -> tuple[Plan, RunPlan | None]:
+    planned = plan(EXAMPLES / f"{name}.yaml", sets=sets)
+    spec = planned.problem.spec
+    return planned, run_plan(planned) if spec.run or spec.sites else None
+
+
+@cache
+def document(name: str, *sets: str) -> blocks.Document:
+    return review.of_plan(*made(name, *sets))
+
+
+@cache
+def page(name: str, *sets: str) -> Page:
+    return Page(review.html(document(name, *sets)))
+
+
+def numbers(made_of: blocks.Document) -> list[blocks.Number]:
+    found: list[blocks.Number] = []
+
+    def walk(members):
+        for block in members:
+            if isinstance(block, blocks.Folded):
+                walk(block.blocks)
+            else:
+                found.extend(
+                    span for spans in blocks._spans(block) for span in spans if isinstance(span, blocks.Number)
+                )
+
+    for section in made_of.sections:
+        walk(section.blocks)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_plan_same_bytes(name):
+    first = document(name)
+    again = review.of_plan(*made.__wrapped__(name))
+    assert review.html(first) == review.html(again)
+    assert review.markdown(first) == review.markdown(again)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_is_whole_small_and_fetches_nothing(name):
+    text = review.html(document(name))
+    seen = page(name)
+    assert not seen.open
+    assert len(text.encode()) < 500_000
+    assert not seen.fetched
+    assert all(href.startswith("#") for href, _ in seen.links)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert "url(" not in style and "@import" not in style
+    assert not re.search(r"\bon\w+=|javascript:", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_to_one_place_and_every_number_is_a_link(name):
+    seen, of = page(name), document(name)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert {href[1:] for href, _ in seen.links} <= set(seen.ids)
+    assert {one.key for one in numbers(of)} <= set(of.anchors)
+    linked = {(href, text) for href, text in seen.links}
+    assert all((f"#{of.anchors[one.key]}", one.text) in linked for one in numbers(of))
+
+
+def test_sections_are_in_the_order_of_the_issue():
+    for name in (PLAIN, SITES):
+        assert [text for tag, text in page(name).heads if tag == "h2"] == ORDER
+        assert [tag for tag, _ in page(name).heads].count("h1") == 1
+        titles = re.findall(r"^## (.*)$", review.markdown(document(name)), re.MULTILINE)
+        assert titles == [view.plain(title) for title in ORDER]
+
+
+def test_empty_sections_say_what_to_add():
+    text = review.markdown(document(PLAIN))
+    for field in (
+        "run.failures",
+        "run:",
+        "sites",
+        "ladder",
+        "review.assumptions",
+        "review.open_questions",
+        "review.sign_off",
+    ):
+        assert f"`{field}" in text or f"{field}: {{}}" in text
+
+
+def test_no_date_and_no_machine_in_a_review_without_dates():
+    import getpass
+    import platform
+
+    for text in (review.html(document(PLAIN)), review.markdown(document(PLAIN))):
+        assert not re.search(r"\b\d\d:\d\d:\d\d\b", text)
+        assert platform.node() not in text and f"/{getpass.getuser()}/" not in text
+        assert not re.search(r"\b20\d\d-\d\d-\d\d\b", text.split("Assumptions</h2>")[0].split("## Assumptions")[0])
+
+
+# ---------------------------------------------------------------------------------------------------- the same numbers
+
+
+def test_numbers_of_the_page_are_those_of_the_command(capsys):
+    """CLI JSON on the one side, the HTML read back by another parser on the other."""
+    assert main(["plan", str(EXAMPLES / f"{RUNNING}.yaml"), "--format", "json"]) == 0
+    data, seen = json.loads(capsys.readouterr().out), page(RUNNING)
+    answer = seen.rows("The answer in figures")
+    assert answer["step time"][0] == units.show(data["step"]["step_s"], "s")
+    assert answer["MFU"][0] == view.percent(data["step"]["mfu"])
+    assert answer["fullest rank"][0] == units.show(data["memory"]["peak_B"], "B")
+    assert answer["goodput"][0] == view.percent(data["run"]["goodput"]["goodput"])
+    assert answer["final loss"][0] == f"{data['run']['outcome']['quantities']['final_loss']:.3f}"
+    assert answer["cost"][0] == f"{data['run']['outcome']['money']['rental_cost']:,.0f}"
+    for low, high in ((data["step"]["lo_s"], data["step"]["hi_s"]),):
+        assert f"{units.show(low, 's')} to {units.show(high, 's')}" in answer["step time"][1]
+    parts = seen.rows("Where the time goes")
+    for name, value in data["step"]["parts"].items():
+        if value >= 5e-4 * data["step"]["step_s"]:
+            assert float(parts[view.label(name)][0]) == pytest.approx(value, abs=1.01e-4)
+    assert sum(float(row[0]) for label, row in parts.items() if label != "step") == pytest.approx(
+        float(parts["step"][0]), abs=1e-9
+    )
+    swings = seen.rows("Elasticities of the step")
+    assert {name: row[0] for name, row in swings.items()} == {
+        n: f"{v:+.4f}" for n, v in data["elasticities"].items() if v
+    }
+    budget = seen.rows("Goodput budget")
+    for cause, share in data["run"]["goodput"]["budget"].items():
+        if share >= 1e-4:
+            assert float(budget[cause][0].removesuffix(" %")) == pytest.approx(100 * share, abs=0.0101)
+    _, *runs = next(rows for name, rows in seen.tables.items() if name == "Nearest measured runs")
+    assert [row[0] for row in runs] == [row["id"] for row in data["nearest"]]
+    assert [row[4:7] for row in runs] == [
+        [
+            units.show(row["measured_step_s"], "s"),
+            units.show(row["predicted_step_s"], "s"),
+            view.signed_percent(row["error"]),
+        ]
+        for row in data["nearest"]
+    ]
+
+
+@pytest.mark.parametrize("name", [PLAIN, "deepseek-v3-h800", SITES])
+def test_memory_columns_add_up_and_are_the_ranks(name):
+    planned, _ = made(name)
+    heads, *rows = next(
+        rows for caption, rows in page(name).tables.items() if caption.startswith("Memory by pipeline rank")
+    )
+    terms = {row[0]: row[1:-1] for row in rows}
+    labels = [view.label(term) for term in view.memory_terms(planned)]
+    for column, head in enumerate(heads[1:-1]):
+        rank = int(head.split()[1])
+        total = float(terms["total"][column])
+        assert sum(float(terms[label][column]) for label in labels) == pytest.approx(total, abs=1e-6)
+        assert total == pytest.approx(planned.stages[rank]["device_B"] / 2**30, abs=0.006)
+
+
+def test_markdown_and_page_have_the_same_tables():
+    text = review.markdown(document(RUNNING))
+    for caption, rows in page(RUNNING).tables.items():
+        below = text.split(f"**{view.plain(caption)}**\n\n", 1)[1].split("\n\n")[0].splitlines()
+        cells = [
+            [re.sub(r"\[(.*?)\]\(#[\w-]+\)", r"\1", cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in below
+        ]
+        written = [
+            [re.sub(r"\\(.)", r"\1", cell).replace("**", "").strip("`") for cell in row]
+            for row in (cells[0], *cells[2:])
+        ]
+        assert [[cell or "" for cell in row] for row in rows] == written, caption
+
+
+def test_entries_of_the_appendix_explain_as_the_command_does():
+    planned, run = made(RUNNING)
+    for group in document(RUNNING).appendix:
+        for entry in group.entries:
+            space, _, name = entry.key.partition(":")
+            if space == "how":
+                assert entry.what == METHODS[name].text
+            elif space in ("step", "run"):
+                tree = (planned if space == "step" else run).explain(name, 1)
+                assert entry.what == " ".join(tree.doc.split())
+                assert len(entry.inputs) == len(tree.inputs)
+
+
+def test_every_method_is_cited_somewhere():
+    """No entry is kept for a number that no review has."""
+    source = "".join(path.read_text() for path in (Path(review.__file__).parent).glob("*.py"))
+    assert all(re.search(rf'how\(\s*"{name}"', source) for name in METHODS)
+
+
+# ---------------------------------------------------------------------------------------------------- hostile text
+
+
+@pytest.mark.parametrize(
+    "name", ["</title><script>alert(1)</script>", "a|b", "```", "[a](http://b)", "x & y", "' #:", '"><img src=x>']
+)
+def test_text_of_a_spec_stays_text(name):
+    data = load.parse_yaml((EXAMPLES / f"{PLAIN}.yaml").read_text(), "x").data
+    people = {"question": name, "open_questions": [name], "sign_off": [{"role": name}]}
+    of = review.of_plan(plan({**data, "name": name, "review": people}), search=False)
+    text = review.html(of)
+    seen = Page(text)
+    assert not seen.fetched and not seen.open
+    assert entities.escape(name, quote=False) in entities.unescape(text).replace("&", "&amp;").replace(
+        "<", "&lt;"
+    ).replace(">", "&gt;")
+    body = review.markdown(of).split("```yaml")[0].split("<details><summary>The whole spec")[0]
+    assert "<script" not in body.replace("\\<script", "") and not re.search(r"(?<!\\)\]\(http", body)
+    assert all(line.count(" | ") >= 1 for line in body.splitlines() if line.startswith("| "))
+
+
+# ---------------------------------------------------------------------------------------------------- alternatives
+
+
+def test_neighbours_hold_the_chosen_layout_and_none_is_missed():
+    """The best near a layout is at least as fast as the layout itself, wherever the search can express it."""
+    for name in (RUNNING, "llama-3-8b-fsdp"):
+        planned, _ = made(name)
+        found = neighbourhood.around(planned)
+        assert found.result is not None and found.result.complete
+        assert found.best[0].plan.step_s <= planned.step_s * (1 + 1e-12)
+        assert all(one.plan.feasible for one in found.best)
+
+
+def test_alternatives_state_the_space_and_count_everything():
+    found = neighbourhood.around(made(PLAIN)[0])
+    tally = found.result.tally
+    assert tally["feasible"] + sum(tally["rejected"].values()) == tally["candidates"]
+    text = blocks.text_of(next(s for s in document(PLAIN).sections if s.anchor == "alternatives").blocks[0].words)
+    assert f"{tally['candidates']:,} layouts" in text
+    assert all(f"{name}: {values}" in text for name, values in found.searched.items())
+
+
+def test_no_search_says_so():
+    of = review.of_plan(*made(PLAIN), search=False)
+    (line,) = next(section for section in of.sections if section.anchor == "alternatives").blocks
+    assert "--no-search" in blocks.text_of(line.words)
+
+
+def test_a_layout_that_cannot_run_is_told_what_lifts_it():
+    sets = ("training.sequence_length=65536",)
+    planned, _ = made(PLAIN, *sets)
+    seen = page(PLAIN, *sets)
+    assert not planned.feasible
+    text = review.html(document(PLAIN, *sets))
+    assert "Not feasible." in text and all(
+        entities.escape(message, quote=False) in text for message in planned.violations
+    )
+    lifts = seen.rows("The cheapest single changes that lift it")
+    for _, setting in lifts.values():
+        lifted = plan(EXAMPLES / f"{PLAIN}.yaml", sets=(*sets, *shlex.split(setting)[1::2]))
+        assert lifted.feasible
+
+
+def test_override_is_named_and_nothing_is_searched_or_added_up():
+    of = review.of_plan(plan(EXAMPLES / f"{PLAIN}.yaml", overrides={"step_s": 4.0}))
+    text = review.markdown(of)
+    assert "step\\_s set to 4 s" in text and "set by hand" in text and "not the sum of its parts" in text
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+def test_strip_draws_what_the_timeline_has():
+    """In few columns, where single passes cannot be seen: the time of each rank that is not idle stays what it is."""
+    line = timeline(made(PLAIN)[0])
+    drawn = strip.strip(line)
+    assert drawn.ranks == tuple(range(16)) and set(drawn.categories) <= set(strip.CATEGORIES)
+    assert drawn.end_s == made(PLAIN)[0].step_s
+    for rank in drawn.ranks:
+        busy_s = sum(
+            one.end_s - one.start_s
+            for one in stretches(line)
+            if one.rank == rank and one.category not in ("bubble", "wait")
+        )
+        own = [row for row in drawn.rows if row[0] == rank]
+        assert all(0.0 <= start < end <= line.step_s * (1 + 1e-9) for _, start, end, _ in own)
+        assert sum(end - start for _, start, end, _ in own) == pytest.approx(
+            busy_s, abs=2.0 * line.step_s / strip.COLUMNS
+        )
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3-h800", RUNNING])
+def test_strip_stands_in_every_review_of_a_pipeline(name):
+    figures = [b for s in document(name).sections for b in s.blocks if isinstance(b, blocks.Figure)]
+    assert sum(type(figure.chart).__name__ == "Strip" for figure in figures) == 1
+
+
+def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
+    planned, _ = made(PLAIN)
+    figure = next(
+        b
+        for s in document(PLAIN).sections
+        for b in s.blocks
+        if isinstance(b, blocks.Figure) and b.title.startswith("Time")
+    )
+    added = [bar for bar in figure.chart.bars if bar.kind != sections_plan.HIDDEN]
+    assert sum(bar.size for bar in added) == pytest.approx(planned.step_s, rel=1e-9)
+    at = 0.0
+    for bar in added:
+        assert bar.start == pytest.approx(at)
+        at += bar.size
+    hidden = sorted(bar.size for bar in figure.chart.bars if bar.kind == sections_plan.HIDDEN)
+    wanted = exposure.hidden(resources.machine(planned)).values()
+    assert hidden == sorted(value for value in wanted if value >= view.SMALL_SHARE * planned.step_s) != []
+
+
+def test_drawings_are_labelled_and_escape():
+    figures = [
+        block
+        for name in (PLAIN, SITES)
+        for section in document(name).sections
+        for block in section.blocks
+        if isinstance(block, blocks.Figure)
+    ]
+    assert {type(figure.chart).__name__ for figure in figures} == {"Waterfall", "Stacks", "Swings", "Pairs", "Strip"}
+    for figure in figures:
+        drawn = str(svg.draw(figure.chart, figure.title, "a < b", "f"))
+        assert 'role="img" aria-labelledby="f-t f-d"' in drawn and '<desc id="f-d">a &lt; b</desc>' in drawn
+        for number in re.findall(r' (?:x|y|width|height|cx|cy)="([^"]*)"', drawn):
+            assert -1 <= float(number) <= 1000
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_of_both_themes_can_be_read():
+    style = (Path(review.__file__).parent / "templates" / "style.css").read_text()
+    themes = [
+        dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", part))
+        for part in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(themes) == 3
+    for theme in themes:
+        for text in ("ink", "soft", "link"):
+            assert min(_contrast(theme[text], theme["page"]), _contrast(theme[text], theme["panel"])) >= 4.5
+        for at in range(8):
+            assert _contrast(theme[f"on{at}"], theme[f"k{at}"]) >= 4.5
+        assert all(_contrast(theme[f"k{at}"], theme["page"]) >= 2.0 for at in range(8))
+
+
+# ---------------------------------------------------------------------------------------------------- people
+
+
+def test_owner_date_question_decision_and_signatures_are_shown():
+    review_section = (
+        "{owner: A. Lead, date: 2027-01-31, question: Shall we start?, decision: 'Start, with spares.', "
+        "open_questions: [Which site?], sign_off: [{role: systems, name: D, date: 2027-02-01}, {role: research}], "
+        "assumptions: [{input: straggler_per_doubling, owner: B. Eng, date: 2027-01-30, note: measured next week}, "
+        "{input: tp, owner: C}]}"
+    )
+    sets = (f"review={review_section}",)
+    seen, text = page(RUNNING, *sets), review.html(document(RUNNING, *sets))
+    for words in ("Shall we start?", "Start, with spares.", "A. Lead · 2027-01-31", "Which site?"):
+        assert words in text
+    assumed = next(rows for caption, rows in seen.tables.items() if caption.endswith("assumed inputs"))
+    others = [*assumed, *seen.tables.get("Other inputs that somebody answers for", [])]
+    row = next(row for row in others if row[0] == "straggler_per_doubling")
+    assert row[-3:] == ["B. Eng", "2027-01-30", "measured next week"]
+    assert [row for row in others if row[0] == "tp"] == [["tp", "spec", "C", "", ""]]
+    assert seen.tables["Sign-off"][1:] == [["systems", "D", "2027-02-01"], ["research", "", ""]]
+    assert document(RUNNING, *sets).subtitle == document(RUNNING).subtitle, "a signature changes no hash"
+
+
+def test_every_assumed_input_is_listed_with_its_source():
+    planned, run = made(RUNNING)
+    rows = next(rows for caption, rows in page(RUNNING).tables.items() if caption.endswith("assumed inputs"))
+    wanted = {
+        (name, leaf.source)
+        for leaves in (view.used_leaves(planned), run.inputs.leaves)
+        for name, leaf in leaves.items()
+        if leaf.kind == "assumed"
+    }
+    assert {(row[0], row[2]) for row in rows[1:]} == wanted
+
+
+# ---------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_ending_or_the_format_choose_the_writer(tmp_path, capsys):
+    spec = str(EXAMPLES / f"{PLAIN}.yaml")
+    for name, starts in (("r.html", "<!DOCTYPE html>"), ("r.htm", "<!DOCTYPE html>"), ("r.md", "# ")):
+        assert main(["report", spec, "--no-search", "-o", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text().startswith(starts)
+    assert main(["report", spec, "--no-search"]) == 0
+    out = capsys.readouterr().out
+    assert out == (tmp_path / "r.md").read_text()
+    assert main(["report", spec, "--no-search", "--format", "html"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "r.html").read_text() == (tmp_path / "r.htm").read_text()
+    assert main(["report", spec, "--format", "html", "--no-search", "-o", str(tmp_path / "odd.txt")]) == 0
+
+
+def test_an_infeasible_plan_is_an_answer(tmp_path, capsys):
+    spec, out = str(EXAMPLES / f"{PLAIN}.yaml"), tmp_path / "r.html"
+    assert main(["report", spec, "--set", "training.sequence_length=65536", "-o", str(out)]) == 1
+    assert "Not feasible" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "review.pdf"), "the ending names no format of a review. Allowed: .html, .htm, .md, .markdown"),
+        (("--against", "no-such.yaml"), "--against: no-such.yaml: no such file"),
+        (("--against", "{spec}", "--no-search"), "--no-search has no effect with --against"),
+        (("--against", "{spec}", "--override", "step_s=1"), "--override has no meaning with --against"),
+        (
+            ("--set", "review={assumptions: [{input: stragler_per_doubling, owner: x}]}"),
+            "this plan has no input 'stragler_per_doubling'. Did you mean 'straggler_per_doubling'?",
+        ),
+    ],
+)
+def test_wrong_use_is_refused_and_nothing_written(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = str(EXAMPLES / f"{PLAIN}.yaml")
+    assert main(["report", spec, *(one.replace("{spec}", spec) for one in arguments)]) == 2
+    seen = capsys.readouterr()
+    assert message in seen.err and seen.out == "" and not list(tmp_path.iterdir())
+
+
+def test_a_wrong_input_name_is_shown_at_its_line(tmp_path, capsys):
+    text = (EXAMPLES / f"{PLAIN}.yaml").read_text() + "review:\n  assumptions:\n    - {input: taperr, owner: x}\n"
+    (tmp_path / "spec.yaml").write_text(text)
+    assert main(["report", str(tmp_path / "spec.yaml")]) == 2
+    err = capsys.readouterr().err
+    assert f"spec.yaml:{len(text.splitlines())}:15: " in err and "Did you mean 'taper'?" in err
+
+
+# ---------------------------------------------------------------------------------------------------- a change
+
+
+def test_a_change_has_the_numbers_of_both_plans():
+    before, now = made(RUNNING), made(RUNNING, "layout.tp=4", "layout.dp=128")
+    of = review.of_change(now, before)
+    seen = Page(review.html(of))
+    assert not seen.open and {href[1:] for href, _ in seen.links} <= set(seen.ids)
+    assert {one.key for one in numbers(of)} <= set(of.anchors)
+    assert seen.rows("Fields of the resolved spec that differ") == {"layout.tp": ["8", "4"], "layout.dp": ["64", "128"]}
+    parts = seen.rows("Parts of the step")
+    assert [float(cell) for cell in parts["step"][:2]] == [pytest.approx(p.step_s, abs=1e-4) for p, _ in (before, now)]
+    moved = sum(float(row[2]) for label, row in parts.items() if label != "step")
+    assert moved == pytest.approx(float(parts["step"][2]), abs=1e-9)
+    run = seen.rows("Figures of the run")
+    assert run["goodput"][:2] == [view.percent(r.value("goodput")) for _, r in (before, now)]
+    entry = next(one for group in of.appendix for one in group.entries if one.key == "step:step_s")
+    assert entry.values == (("before", units.show(before[0].step_s, "s")), ("now", units.show(now[0].step_s, "s")))
+
+
+def test_a_change_of_nothing_says_so():
+    text = review.markdown(review.of_change(made(PLAIN), made(PLAIN)))
+    assert "**No difference:**" in text and "The specs do not differ" in text
+
+
+def test_only_one_of_two_plans_fits():
+    large = made(PLAIN, "training.sequence_length=65536")
+    assert "Only the plan before fits" in review.markdown(review.of_change(large, made(PLAIN)))
+    assert "Only the plan now fits" in review.markdown(review.of_change(made(PLAIN), large))
