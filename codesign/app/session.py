@@ -5,6 +5,7 @@ The answers are shared between visitors: they are kept by the text that they ans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,8 @@ def change(path: str, new: Any) -> None:
         st.session_state.refused = specs.fault_of(error)
 
 
-def adopt(changes: Changes) -> None:
-    """Take several fields at once, for example a layout that a search found: (dotted field, YAML text)."""
+def adopt(changes: Sequence[tuple[str, str | None]]) -> None:
+    """Take several fields at once, for example a layout that a search found: (dotted field, YAML text or None: as written)."""
     asked: State = st.session_state.state
     try:
         for path, value in changes:

@@ -55,17 +55,18 @@ def why_not(
     sets: Sequence[str] = (),
     free: Sequence[str] = (),
     workers: int = 1,
+    report: run.Report | None = None,
 ) -> Answer:
-    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec."""
+    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec; `report` as of `run.search`."""
     opened = domains.load(source, sets, free)
-    whole = _found(of(opened), workers)
+    whole = _found(of(opened), workers, report)
     if "all" in free:
         narrow = of(_only(source, layout, sets))
     else:
         asked = _asked(layout)
         open_ = [name for name in (*free, *_loose(asked)) if name.removeprefix("layout.") not in asked]
         narrow = of(domains.load(source, [*sets, *layout], open_))
-    found = _found(narrow, workers)
+    found = _found(narrow, workers, report)
     best = whole.best[0] if whole.best else None
     if found.best:
         return Answer((), found.best[0], best, narrow.size, narrow.excluded, opened.spec)
@@ -97,8 +98,8 @@ def _only(source: Any, layout: Sequence[str], sets: Sequence[str]) -> domains.Op
     return domains.load(source, [*sets, *layout], every)
 
 
-def _found(space: Space, workers: int) -> Result:
-    return Result(space, run.search(space, workers=workers))
+def _found(space: Space, workers: int, report: run.Report | None) -> Result:
+    return Result(space, run.search(space, workers=workers, report=report))
 
 
 __all__ = ["Answer", "why_not"]
