@@ -148,6 +148,24 @@ def scatter(titles: tuple[str, str], pick: str) -> Chart:
     }
 
 
+def swings(step_s: float) -> Chart:
+    """From the shortest to the longest step of each resource, and a line at the step as it is."""
+    bars = {
+        "mark": {"type": "bar", "tooltip": True, "color": palette.BLUE},
+        "encoding": {
+            "y": _labels("resource"),
+            "x": {"field": "low_s", "type": "quantitative", "title": "step time, s", "scale": {"zero": False}},
+            "x2": {"field": "high_s"},
+            "tooltip": [{"field": name} for name in ("resource", "less", "more")],
+        },
+    }
+    line = {
+        "data": {"values": [{}]}, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        "encoding": {"x": {"datum": step_s}},
+    }
+    return {"height": {"step": _ROW}, "layer": [bars, line]}
+
+
 def strip(ranks: int) -> Chart:
     """A bar a stretch of a rank's step, a row a pipeline rank."""
     kinds = palette.STRIP

@@ -56,6 +56,19 @@ class Job:
         """How much of it is done, from 0 to 1."""
         return min(self.done / self.total, 1.0) if self.total else 0.0
 
+    @property
+    def said(self) -> str:
+        """How far it is, in words."""
+        if self.state == "waiting":
+            return "Waiting for its turn"
+        if not self.total:
+            return "Counting what there is to try"
+        return f"{self.done:,} of {self.total:,} tried ({self.share:.0%})"
+
+    def looked_at(self) -> None:
+        """A page shows it: it goes on."""
+        self.seen_s = time.monotonic()
+
     def wait(self, seconds: float) -> None:
         """Give it a moment to end."""
         if self.under_way:
@@ -102,10 +115,10 @@ class Jobs:
     def ask(self, key: Hashable, work: Work, before: Job | None = None) -> Job:
         """The job of that key: the visit's own one `before` where it is the same, else a new one in its place.
 
-        Raises UsageError where too many are under way.
+        Raises SpecError where too many are under way.
         """
         if before is not None and before.key == key:
-            before.seen_s = time.monotonic()
+            before.looked_at()
             return before
         if before is not None:
             before.stop()
@@ -114,7 +127,7 @@ class Jobs:
                 self._kept.move_to_end(key)
                 return Job(key, "done", found=self._kept[key])
             if self._count >= MOST_JOBS:
-                raise errors.UsageError(f"{self._count} searches are under way on this server: try again in a moment")
+                raise errors.SpecError(f"{self._count} searches are under way on this server: try again in a moment")
             self._count += 1
         job = Job(key)
         threading.Thread(target=self._run, args=(job, work), daemon=True).start()

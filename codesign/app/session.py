@@ -5,7 +5,7 @@ The answers are shared between visitors: they are kept by the text that they ans
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,18 @@ def current() -> Current:
     pinned: State | None = st.session_state.pinned
     before = answered(pinned.base, pinned.changes).solved if pinned else None
     return Current(asked, answered(asked.base, asked.changes), pinned, before)
+
+
+def asked() -> State:
+    """What is asked now."""
+    found: State = st.session_state.state
+    return found
+
+
+def written() -> Mapping[str, Any] | None:
+    """The spec that the visit starts from as plain data, without the changed fields; none where it cannot be read."""
+    found = answered(asked().base, ()).document
+    return None if found is None else found.data
 
 
 def write_link() -> None:

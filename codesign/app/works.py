@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from codesign.search.around import Question
 from codesign.search.result import Result
 from codesign.spec.load import Loaded
 
+MOST_SHAPES = 2_000
 MOST_CANDIDATES = 5_000_000  # of one search on a page: about a minute where nobody else works
 
 
@@ -42,17 +44,26 @@ def search(question: Question) -> Work:
     return work
 
 
-def why_not(question: Question, layout: Sequence[str]) -> Work:
+def why_not(question: Question, layout: str) -> Work:
     """Why a layout is not the best of a question."""
 
     def work(report: Report) -> str:
-        return words.screen(asked.why_not(question.data, layout, (), question.free, report=lambda now: report(now.candidates, now.total)))
+        size = question.space().size
+        if size > MOST_CANDIDATES:
+            raise errors.SpecError(found.too_many(size, MOST_CANDIDATES))
+        return words.screen(asked.why_not(
+            question.data, asked.fields(layout), (), question.free, report=lambda now: report(now.candidates, now.total)
+        ))
 
     return work
 
 
 def rank(loaded: Loaded, axes: Mapping[str, Sequence[int]], equal: str, solve: str | None) -> Work:
     """Shapes under a constraint, on the layout that the spec has."""
+    count = math.prod(len(values) for values in axes.values())
+    if count > MOST_SHAPES:
+        raise errors.SpecError(f"{count:,} shapes: more than the {MOST_SHAPES:,} that a page ranks. Take fewer values, or run "
+                               "codesign shapes")  # fmt: skip
 
     def work(report: Report) -> shape_page.Page:
         return shape_page.page(shapes.rank_shapes(loaded, axes, equal, free=solve, progress=report))

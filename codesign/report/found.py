@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign import units
+from codesign.planner import Plan
 from codesign.report import search as words
 from codesign.report import view
 from codesign.search.result import MEANING, Candidate, Result
+from codesign.spec import schema
 
 MOST_POINTS = 20_000  # of the scatter
+OBJECTIVES = schema.Search().objectives
 NEAR_BEST = 300  # layouts that are kept for the scatter, beside the front
 MOST_ROWS = 12  # of a table
 MOST_TAKEN = 60  # layouts that can be taken over from a list
 ROLES = ("this plan", "best", "Pareto front", "slower")
 _UNITS = {"B": (view.GiB, "GiB"), "s": (1.0, "s"), "1": (3600.0, "accelerator-hours")}
 
-Changes = tuple[tuple[str, str | None], ...]
+Changes = Sequence[tuple[str, str | None]]
 Row = dict[str, str]
 
 
@@ -29,6 +32,8 @@ class Found:
 
     headline: str
     complete: bool
+    objectives: tuple[str, ...]
+    meaning: str
     best: Sequence[Row]
     alternatives: Sequence[Row]
     within: str
@@ -58,7 +63,7 @@ def found(result: Result) -> Found:
         nothing = "\n\n".join(words.refusal(miss) for miss in result.misses) if result.complete else "Nothing feasible yet."
     points = _points(result)
     return Found(
-        head, result.complete, [_row(c) for c in best], [_row(c) for c in others], view.percent(wanted.within), points,
+        head, result.complete, tuple(wanted.objectives), _meaning(wanted.objectives), [_row(c) for c in best], [_row(c) for c in others], view.percent(wanted.within), points,
         _axes(wanted.objectives), [{"layouts": why, "count": f"{count:,}"} for why, count in why_not],
         [{"combinations left out": f"not whole in {why}", "count": f"{n:,}"} for why, n in tally["not_whole"].items()],
         nothing, {index: _named(c) for index, c in list(listed.items())[:MOST_TAKEN]},
@@ -87,12 +92,13 @@ def _points(result: Result) -> list[dict[str, Any]]:
         return []
     factors = [_UNITS[MEANING[name][0]][0] for name in names[:2]]
     front = {c.index for c in result.front}
+    first = result.best[0].index if result.best else None
     rest = [c for c in result.best if c.index not in front]
     every = max(-(-len(rest) // max(MOST_POINTS - len(front), 1)), 1)
     return [
         {
             "x": c.objectives[0] / factors[0], "y": c.objectives[1] / factors[1], "candidate": c.index,
-            "role": "best" if result.best and c.index == result.best[0].index else "Pareto front" if c.index in front else "slower",
+            "role": "best" if c.index == first else "Pareto front" if c.index in front else "slower",
             "layout": _degrees(c),
         }
         for c in (*rest[::every], *result.front)
@@ -104,7 +110,8 @@ def _degrees(candidate: Candidate) -> str:
     shown = [f"{name} {layout[name]}" for name in words.DEGREES if (layout.get(name) or 1) > 1 or name in ("tp", "pp", "dp")]
     recompute = layout["recompute"]
     kept = recompute if isinstance(recompute, str) else recompute["granularity"]
-    return f"{' '.join(shown)}, micro-batch {layout['micro_batch']:g}, {layout['schedule']}, {layout['sharding']}, recompute {kept}"
+    rest = f"{layout['schedule']}, {layout['sharding']}, recompute {kept}"
+    return f"{' '.join(shown)}, micro-batch {layout['micro_batch']:g}, {rest}"
 
 
 def _named(candidate: Candidate) -> str:
@@ -117,10 +124,10 @@ def _named(candidate: Candidate) -> str:
     return f"{', '.join(values)}: {_degrees(candidate)}"
 
 
-def here(plan: Any, axes: tuple[str, str] | None, objectives: Sequence[str]) -> list[dict[str, Any]]:
+def here(plan: Plan, objectives: Sequence[str]) -> list[dict[str, Any]]:
     """The plan itself as a point of the scatter, where it has both numbers."""
     known = {"step_s": plan.step_s, "memory": plan.value("peak_B"), "cost": plan.step_s * plan.value("accelerators")}
-    if axes is None or not set(objectives[:2]) <= known.keys():
+    if not set(objectives[:2]) <= known.keys():
         return []
     x, y = (known[name] / _UNITS[MEANING[name][0]][0] for name in objectives[:2])
     return [{"x": x, "y": y, "candidate": -1, "role": "this plan", "layout": "the plan that is shown now"}]
@@ -148,13 +155,19 @@ def too_many(size: int, most: int) -> str:
             "with --free on a machine of your own")  # fmt: skip
 
 
+def within(section: Mapping[str, Any], choices: Mapping[str, str]) -> str | None:
+    """Which of `choices` (label -> number) the section of a search has; none where it has another."""
+    share = section.get("within", schema.Search().within)
+    return next((label for label, number in choices.items() if float(number) == share), None)
+
+
 def objective_names() -> list[str]:
     return list(MEANING)
 
 
-def meaning(names: Sequence[str]) -> str:
+def _meaning(names: Sequence[str]) -> str:
     """What the objectives are."""
     return "; ".join(f"{_what(name)}: {MEANING[name][1]}" for name in names)
 
 
-__all__ = ["Found", "found", "here", "meaning", "objective_names", "said", "summary", "too_many"]
+__all__ = ["Found", "found", "here", "objective_names", "said", "summary", "too_many", "within"]

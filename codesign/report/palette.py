@@ -25,4 +25,6 @@ STRIP = {
 }
 
 # which layout or shape a point is; each has a form of its own as well
-ROLES = {"slower": (SKY, "circle"), "Pareto front": (BLUE, "square"), "best": (ORANGE, "diamond"), "this plan": (VERMILLION, "cross")}
+ROLES = {
+    "slower": (SKY, "circle"), "Pareto front": (BLUE, "square"), "best": (ORANGE, "diamond"), "this plan": (VERMILLION, "cross"),
+}

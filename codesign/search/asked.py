@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codesign.errors import SpecError
 from codesign.search import choices, run, whynot
 from codesign.search.result import Candidate, Result
 from codesign.search.space import Space, of
@@ -73,6 +74,24 @@ def why_not(
     return Answer(found.misses, None, best, narrow.size, narrow.excluded, opened.spec)
 
 
+def fields(layout: str) -> list[str]:
+    """`tp=8,pp=16` as `layout.field=value` texts; commas inside brackets stay. Raises SpecError."""
+    parts, depth = [""], 0
+    for letter in layout:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    found = []
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise SpecError(f"layout {layout}: a field and a value are wanted, as in tp=8,pp=16")
+        found.append(f"layout.{name.strip().removeprefix('layout.')}={value.strip()}")
+    return found
+
+
 def _asked(layout: Sequence[str]) -> dict[str, str]:
     """Field -> value as it was written."""
     pairs = (text.partition("=") for text in layout)
@@ -102,4 +121,4 @@ def _found(space: Space, workers: int, report: run.Report | None) -> Result:
     return Result(space, run.search(space, workers=workers, report=report))
 
 
-__all__ = ["Answer", "why_not"]
+__all__ = ["Answer", "fields", "why_not"]
