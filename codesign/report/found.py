@@ -63,8 +63,9 @@ def found(result: Result) -> Found:
         nothing = "\n\n".join(words.refusal(miss) for miss in result.misses) if result.complete else "Nothing feasible yet."
     points = _points(result)
     return Found(
-        head, result.complete, tuple(wanted.objectives), _meaning(wanted.objectives), [_row(c) for c in best], [_row(c) for c in others], view.percent(wanted.within), points,
-        _axes(wanted.objectives), [{"layouts": why, "count": f"{count:,}"} for why, count in why_not],
+        head, result.complete, tuple(wanted.objectives), _meaning(wanted.objectives), [_row(c) for c in best],
+        [_row(c) for c in others], view.percent(wanted.within), points, _axes(wanted.objectives),
+        [{"layouts": why, "count": f"{count:,}"} for why, count in why_not],
         [{"combinations left out": f"not whole in {why}", "count": f"{n:,}"} for why, n in tally["not_whole"].items()],
         nothing, {index: _named(c) for index, c in list(listed.items())[:MOST_TAKEN]},
         {index: c.fields for index, c in members.items()},

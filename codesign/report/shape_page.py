@@ -59,8 +59,8 @@ def suggested(plan: Plan, name: str) -> str:
         "vocab": 128 * layout["tp"],
     }.get(name, 1)
     least = model.vocab if name == "vocab" else 1
-    values = {max(round(now * share / unit) * unit, 1) for share in SPREAD} | {now}
-    return ", ".join(str(value) for value in sorted(values) if value >= least)
+    found = {now + round(now * (share - 1.0) / unit) * unit for share in SPREAD}
+    return ", ".join(str(value) for value in sorted(found) if value >= least)
 
 
 def values(name: str, text: str) -> tuple[int, ...]:

@@ -39,7 +39,8 @@ def drawn(plan: Plan) -> Strip:
     for row in rows:
         if row.rank == line.pacing_rank:
             pacing[row.category] = pacing.get(row.category, 0.0) + row.end_s - row.start_s
-    said = ", ".join(f"{name} {view.percent(seconds / line.step_s)}" for name, seconds in sorted(pacing.items(), key=lambda item: -item[1]))
+    longest = sorted(pacing.items(), key=lambda item: -item[1])
+    said = ", ".join(f"{name} {view.percent(seconds / line.step_s)}" for name, seconds in longest)
     return Strip(
         tuple(row._asdict() for row in rows), len(line.tracks),
         f"Rank {line.pacing_rank} sets the pace: {said} of its step.", line.notes,

@@ -135,7 +135,7 @@ def _pipeline(solved: Solved, _: Solved | None) -> None:
         st.info(view.plain(found.refused))
         return
     show_chart(found.bars, charts.strip(found.ranks), f"What each pipeline rank does over one step. {found.summary}")
-    st.caption(" ".join([found.summary, *map(view.plain, found.notes)]))
+    st.markdown(view.bullets([found.summary, *found.notes]))
     st.download_button("Download the timeline (trace.json)", lambda: strip.file(solved.plan), "trace.json", "application/json",
                        on_click="ignore", icon=":material/download:", key="download-trace",
                        help="For ui.perfetto.dev, chrome://tracing and speedscope.")

@@ -108,7 +108,7 @@ def _found(rows: Found, plan: Plan, question: Question) -> None:
 
 def _adopt(rows: Found) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        number = st.selectbox("A layout to take over", list(rows.named), format_func=lambda one: rows.named[one], key="layout-taken")
+        number = st.selectbox("A layout to take over", list(rows.named), format_func=rows.named.__getitem__, key="layout-taken")
         st.button("Take it over", key="take", on_click=_take, args=(rows, number), icon=":material/check:")
 
 

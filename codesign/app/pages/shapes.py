@@ -48,10 +48,10 @@ def draw() -> None:
 
 def _others(answer: Answer, solved: Solved) -> None:
     plan = solved.plan
-    st.markdown(f"#### Which shape is best?\n{view.plain(view.title(plan))}. Every shape is on the layout of this plan; what is no "
-                "axis follows.")  # fmt: skip
+    st.markdown(f"#### Which shape is best?\n{view.plain(view.title(plan))}. Every shape is on the layout of this plan; "
+                "what is no axis follows.")  # fmt: skip
     can = shape_page.axes_of(plan)
-    names = st.pills("Dimensions to vary", can, selection_mode="multi", default=["layers"], key="dims", bind="query-params")
+    names = st.pills("Dimensions to vary", can, selection_mode="multi", default=["hidden"], key="dims", bind="query-params")
     given: dict[str, str] = {}
     with st.container(horizontal=True, gap="small"):
         for name in names:
@@ -92,8 +92,7 @@ def _ranked(found: Page, base: schema.Model) -> None:
     show_table(found.rows, "shapes")
     if found.named:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            rank = st.selectbox("A shape to take over", list(found.named), format_func=lambda one: found.named[one],
-                                key="shape-taken")
+            rank = st.selectbox("A shape to take over", list(found.named), format_func=found.named.__getitem__, key="shape-taken")
             st.button("Take it over", key="take-shape", on_click=_take, args=(found, base, rank), icon=":material/check:")
     if found.rejected:
         st.markdown("##### Left out")
