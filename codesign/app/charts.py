@@ -126,9 +126,9 @@ def measured(colour: str) -> Chart:
     return {"height": 460, "layer": [line, points]}
 
 
-def scatter(titles: tuple[str, str], pick: str) -> Chart:
-    """Points x, y by their role; a click on one gives the number in its field `pick`. Drag and wheel stay the page's."""
-    roles = palette.ROLES
+def scatter(titles: tuple[str, str], pick: str, used: Sequence[str]) -> Chart:
+    """Points x, y by their role, one of `used`; a click on one gives the number in its field `pick`."""
+    roles = {name: look for name, look in palette.ROLES.items() if name in used}
     seen = {"domain": list(roles), "range": [colour for colour, _ in roles.values()]}
     forms = {"domain": list(roles), "range": [form for _, form in roles.values()]}
     axis = {"type": "quantitative", "scale": {"zero": False}}

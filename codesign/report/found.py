@@ -15,6 +15,7 @@ from codesign.spec import schema
 
 MOST_POINTS = 20_000  # of the scatter
 OBJECTIVES = schema.Search().objectives
+ALONE = "nothing: no front"
 NEAR_BEST = 300  # layouts that are kept for the scatter, beside the front
 MOST_ROWS = 12  # of a table
 MOST_TAKEN = 60  # layouts that can be taken over from a list
@@ -162,6 +163,23 @@ def within(section: Mapping[str, Any], choices: Mapping[str, str]) -> str | None
     return next((label for label, number in choices.items() if float(number) == share), None)
 
 
+def two(section: Mapping[str, Any]) -> tuple[str, str]:
+    """The first two objectives of the section of a search."""
+    names = [*(section.get("objectives") or OBJECTIVES), ALONE]
+    return names[0], names[1]
+
+
+def objectives(first: str, second: str) -> str | None:
+    """The two as a field of a spec; None where they are what a search takes by itself."""
+    chosen = [first, *([second] if second not in (first, ALONE) else [])]
+    return None if tuple(chosen) == OBJECTIVES else f"[{', '.join(chosen)}]"
+
+
+def roles(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The roles that points have."""
+    return [point["role"] for point in points]
+
+
 def objective_names() -> list[str]:
     return list(MEANING)
 
@@ -171,4 +189,4 @@ def _meaning(names: Sequence[str]) -> str:
     return "; ".join(f"{_what(name)}: {MEANING[name][1]}" for name in names)
 
 
-__all__ = ["Found", "found", "here", "objective_names", "said", "summary", "too_many", "within"]
+__all__ = ["Found", "found", "here", "objective_names", "objectives", "roles", "said", "summary", "too_many", "two", "within"]

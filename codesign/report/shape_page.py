@@ -13,7 +13,7 @@ from codesign.search import sensitivity, shape_space, shapes
 from codesign.search.sensitivity import Sensitivity
 from codesign.spec import schema
 
-SPREAD = (0.5, 0.75, 1.0, 1.25, 1.5)  # of the present value: what is suggested for an axis
+SPREAD = (0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.375)  # of the present value: what is suggested for an axis
 MOST_TAKEN = 40
 AUTOMATIC = "automatic"
 
@@ -28,6 +28,7 @@ class Page:
     rows: Sequence[Mapping[str, Any]]
     points: Sequence[Mapping[str, Any]]
     titles: tuple[str, str]
+    roles: Sequence[str]
     legend: Sequence[str]
     rejected: Sequence[Mapping[str, str]]
     notes: Sequence[str]
@@ -85,7 +86,8 @@ def page(table: shapes.ShapeTable) -> Page:
             role = "this plan" if row.is_base else "best" if at == 1 else "slower"
             points.append({"x": row.aspect_ratio, "y": value, "rank": at, "role": role, "layout": _named(row)})
     return Page(
-        words.shapes_summary(table), rows, points, ("hidden size over layers", y), words.legend(table),
+        words.shapes_summary(table), rows, points, ("hidden size over layers", y), [str(point["role"]) for point in points],
+        words.legend(table),
         [{"left out": why, "shapes": f"{count:,}"} for why, count in table.rejected.items()], table.notes,
         {at: f"{at}. {_named(row)}" for at, row in enumerate(table.rows[:MOST_TAKEN], 1) if not row.is_base},
         dict(enumerate(table.rows, 1)),

@@ -62,6 +62,7 @@ def _follow(free: Sequence[str]) -> list[str]:
     opened = ["dp"] if _DEGREES & set(free) else []
     if {"pp", "vpp", "schedule"} & set(free):
         opened += ["vpp", "schedule", "first_stage_layers", "last_stage_layers"]
+    opened += ["sequence_parallel"] * ("tp" in free) + ["cp_style"] * ("cp" in free)
     if "sharding" in free:
         opened += ["sharding_group", "reshard_after_forward", "prefetch"]
     return opened

@@ -49,10 +49,13 @@ def _question(now: Current, plan: Plan, data: dict[str, Any]) -> Question:
                     bind="query-params")
     section = data.get("search") or {}
     with st.container(horizontal=True, gap="small"):
-        with st.container(width=360):
-            st.session_state["objectives"] = list(section.get("objectives") or found.OBJECTIVES)
-            st.multiselect("Objectives: the first ranks, the front is over all", found.objective_names(), key="objectives",
-                           max_selections=4, on_change=_objectives)
+        first, second = found.two(section)
+        with st.container(width=180):
+            st.session_state["first"] = first
+            st.selectbox("Rank by", found.objective_names(), key="first", on_change=_objectives)
+        with st.container(width=180):
+            st.session_state["second"] = second
+            st.selectbox("Front against", [found.ALONE, *found.objective_names()], key="second", on_change=_objectives)
         with st.container(width=170):
             st.session_state["margin"] = str(section.get("memory_margin") or "")
             st.text_input("Memory kept free", key="margin", placeholder="for example 2 GiB", on_change=_margin)
@@ -63,8 +66,8 @@ def _question(now: Current, plan: Plan, data: dict[str, Any]) -> Question:
 
 
 def _objectives() -> None:
-    chosen = st.session_state["objectives"]
-    session.adopt([("search.objectives", f"[{', '.join(chosen)}]" if chosen else None)])
+    chosen = found.objectives(st.session_state["first"], st.session_state["second"])
+    session.adopt([("search.objectives", chosen)])
 
 
 def _margin() -> None:
@@ -86,8 +89,8 @@ def _found(rows: Found, plan: Plan, question: Question) -> None:
     if rows.axes is not None and rows.points:
         points = [*rows.points, *found.here(plan, rows.objectives)]
         st.caption("Click a point to take its layout over into the plan; the pinned baseline stays.")
-        show_chart_to_pick(points, charts.scatter(rows.axes, "candidate"), found.summary(rows), "pareto", "candidate",
-                           lambda number: _take(rows, number))
+        chart = charts.scatter(rows.axes, "candidate", found.roles(points))
+        show_chart_to_pick(points, chart, found.summary(rows), "pareto", "candidate", lambda number: _take(rows, number))
     if rows.best:
         st.markdown("##### The best")
         show_table(rows.best, "best")

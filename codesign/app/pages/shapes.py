@@ -87,7 +87,8 @@ def _ranked(found: Page, base: schema.Model) -> None:
     st.markdown(f"**{view.plain(found.summary)}**")
     if found.points:
         st.caption("Click a point to take its shape over into the plan; the pinned baseline stays.")
-        show_chart_to_pick(found.points, charts.scatter(found.titles, "rank"), shape_page.said(found), "shape-scatter", "rank",
+        chart = charts.scatter(found.titles, "rank", found.roles)
+        show_chart_to_pick(found.points, chart, shape_page.said(found), "shape-scatter", "rank",
                            lambda rank: _take(found, base, rank))
     show_table(found.rows, "shapes")
     if found.named:
