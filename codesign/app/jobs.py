@@ -59,6 +59,8 @@ class Job:
     @property
     def said(self) -> str:
         """How far it is, in words."""
+        if self._stop.is_set():
+            return "Stopping"
         if self.state == "waiting":
             return "Waiting for its turn"
         if not self.total:
@@ -77,8 +79,6 @@ class Job:
     def stop(self) -> None:
         """Ask it to end; it does at its next report."""
         self._stop.set()
-        if self.under_way:
-            self.state = "stopped"
 
 
 class Turns:

@@ -25,6 +25,12 @@ pytestmark = pytest.mark.browser
 TEXT = state.examples()[state.FIRST]
 SCRIPT = "<img src=x onerror=document.title='owned'>"
 WAIT_MS = 30_000
+# field that may name a file -> how it is written in the example, and with a file
+WRITTEN = {
+    "model.hf": ("model: llama-3.1-405b\n", "model:\n  hf: {}\n"),
+    "cluster.profile": ("  profile: h100-sxm-80gb\n", "  profile: {}\n"),
+    "cluster.fabric": ("  fabric: llama3-roce\n", "  fabric: {}\n"),
+}
 
 
 def _zip_bomb() -> bytes:
@@ -44,7 +50,7 @@ def _alias_bomb() -> bytes:
 UPLOADS: dict[str, tuple[str, bytes, str]] = {
     "zip bomb": ("bomb.yaml", _zip_bomb(), "not UTF-8 text"),
     "zip bomb as JSON": ("config.json", _zip_bomb(), "not UTF-8 text"),
-    "alias bomb": ("alias.yaml", _alias_bomb(), "alias"),
+    "alias bomb": ("alias.yaml", _alias_bomb(), "the anchor &a0 is not read"),
     "binary": ("model.yaml", bytes(range(256)) * 40, "not UTF-8 text"),
     "deep nesting": ("deep.yaml", b"version: " + b"[" * 100_000, ""),
     "deep JSON": ("config.json", b'{"a":' * 50_000, ""),
@@ -112,7 +118,7 @@ def test_a_file_of_100_MB_is_refused_by_the_page_and_by_the_server(page: Any, ap
     is_well(page, app_url)
 
 
-@pytest.mark.parametrize("field", ["model.hf", "cluster.profile", "cluster.fabric"])
+@pytest.mark.parametrize("field", WRITTEN)
 @pytest.mark.parametrize("way", ["link", "upload"])
 def test_no_file_of_the_machine_is_opened(field: str, way: str, page: Any, app_url: str, tmp_path: Path) -> None:
     pipe = tmp_path / "secret.json"
@@ -121,11 +127,9 @@ def test_no_file_of_the_machine_is_opened(field: str, way: str, page: Any, app_u
         fresh(page, app_url, f"/?{field}={pipe}")
     else:
         fresh(page, app_url)
-        section, _, name = field.partition(".")
-        old = {"model": "model: llama-3.1-405b\n", "cluster": "  profile: h100-sxm-80gb\n  accelerators: 16384\n"}[section]
-        inside = f"model: {{hf: {pipe}}}\n" if section == "model" else f"  {name}: {pipe}\n  accelerators: 16384\n"
+        old, inside = WRITTEN[field]
         assert old in TEXT
-        upload(page, "spec.yaml", TEXT.replace(old, inside).encode())
+        upload(page, "spec.yaml", TEXT.replace(old, inside.format(pipe)).encode())
     page.get_by_text("no file is opened here").first.wait_for(timeout=WAIT_MS)
     with pytest.raises(OSError) as refused:
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
