@@ -72,8 +72,13 @@ def written() -> Mapping[str, Any] | None:
     return None if found is None else found.data
 
 
-def write_link() -> None:
-    """Put what is asked into the address bar; parameters of pages stay as they are."""
+def write_link(page: str = "") -> None:
+    """Put what is asked into the address bar; parameters of pages stay as they are.
+
+    The browser drops them where the visitor goes to another `page`, of which the server may not know.
+    """
+    turned = st.session_state.get("page", page) != page
+    st.session_state["page"] = page
     asked: State = st.session_state.state
     pinned: State | None = st.session_state.pinned
     wanted = state.to_query(asked)
@@ -83,7 +88,7 @@ def write_link() -> None:
     for name in there:
         if name not in wanted and (name in state.RESERVED or state.is_field(name)):
             del st.query_params[name]
-    if any(there.get(name) != value for name, value in wanted.items()):
+    if turned or any(there.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
 
 
