@@ -86,7 +86,7 @@ def write_link(page: str = "") -> None:
         wanted["pin"] = state.pin_to_text(pinned)
     there = st.query_params.to_dict()
     for name in there:
-        if name not in wanted and (name in state.RESERVED or state.is_field(name)):
+        if (turned or name not in wanted) and (name in state.RESERVED or state.is_field(name)):
             del st.query_params[name]
     if turned or any(there.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
