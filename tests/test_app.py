@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
-from codesign.app import state
+from codesign.app import fields, state
 from codesign.evidence.nearest import nearest
 from codesign.planner import plan
 from codesign.report import figures, moved, view
@@ -51,6 +51,8 @@ def begin(at: AppTest, name: str = state.FIRST) -> AppTest:
     at.session_state["state"] = state.State(example=name)
     at.session_state["pinned"] = at.session_state["refused"] = None
     at.session_state["side"], at.session_state["tab"] = "Fields", "Time"
+    for group in fields.GROUPS:
+        at.session_state[f"group-{group}"] = True
     return ran(at)
 
 

@@ -124,3 +124,60 @@ def measured(colour: str) -> Chart:
         "encoding": {"x": {"field": "measured_s", **axis}, "y": {"field": "measured_s", **axis}},
     }
     return {"height": 460, "layer": [line, points]}
+
+
+def scatter(titles: tuple[str, str], pick: str, used: Sequence[str]) -> Chart:
+    """Points x, y by their role, one of `used`; a click on one gives the number in its field `pick`."""
+    roles = {name: look for name, look in palette.ROLES.items() if name in used}
+    seen = {"domain": list(roles), "range": [colour for colour, _ in roles.values()]}
+    forms = {"domain": list(roles), "range": [form for _, form in roles.values()]}
+    axis = {"type": "quantitative", "scale": {"zero": False}}
+    return {
+        "height": 420,
+        "params": [{"name": "pick", "select": {"type": "point", "fields": [pick], "toggle": False}}],
+        "mark": {"type": "point", "filled": True, "tooltip": True, "cursor": "pointer"},
+        "encoding": {
+            "x": {"field": "x", "title": titles[0], **axis}, "y": {"field": "y", "title": titles[1], **axis},
+            "color": {"field": "role", "type": "nominal", "scale": seen, "legend": _LEGEND},
+            "shape": {"field": "role", "type": "nominal", "scale": forms, "legend": _LEGEND},
+            "size": {"condition": {"test": "datum.role == 'slower'", "value": 45}, "value": 140},
+            "opacity": {"condition": {"test": "datum.role == 'slower'", "value": 0.6}, "value": 1},
+            "tooltip": [{"field": "role"}, {"field": "x", "format": ".4~f", "title": titles[0]},
+                        {"field": "y", "format": ".4~f", "title": titles[1]}, {"field": "layout"}],
+        },
+    }
+
+
+def swings(step_s: float) -> Chart:
+    """From the shortest to the longest step of each resource, and a line at the step as it is."""
+    bars = {
+        "mark": {"type": "bar", "tooltip": True, "color": palette.BLUE},
+        "encoding": {
+            "y": _labels("resource"),
+            "x": {"field": "low_s", "type": "quantitative", "title": "step time, s", "scale": {"zero": False}},
+            "x2": {"field": "high_s"},
+            "tooltip": [{"field": name} for name in ("resource", "less", "more")],
+        },
+    }
+    line = {
+        "data": {"values": [{}]}, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        "encoding": {"x": {"datum": step_s}},
+    }
+    return {"height": {"step": _ROW}, "layer": [bars, line]}
+
+
+def strip(ranks: int) -> Chart:
+    """A bar a stretch of a rank's step, a row a pipeline rank."""
+    kinds = palette.STRIP
+    return {
+        "height": {"step": 24 if ranks <= 16 else 14},
+        "mark": {"type": "bar", "tooltip": True},
+        "encoding": {
+            "y": {"field": "rank", "type": "ordinal", "title": "pipeline rank"},
+            "x": {"field": "start_s", "type": "quantitative", "title": "seconds of the step", "scale": {"nice": False}},
+            "x2": {"field": "end_s"},
+            "color": {**_colour("category", list(kinds), list(kinds.values())), "legend": {**_LEGEND, "columns": 3}},
+            "tooltip": [{"field": "rank"}, {"field": "category"}, {"field": "start_s", "format": ".4~f"},
+                        {"field": "end_s", "format": ".4~f"}],
+        },
+    }

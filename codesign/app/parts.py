@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import streamlit as st
 
+from codesign.app import jobs, session
 from codesign.app.answers import Solved
 from codesign.app.charts import Chart
+from codesign.app.jobs import Job, Work
 from codesign.app.session import Current
 from codesign.app.specs import Fault
+from codesign.errors import CodesignError
 from codesign.report import explained, view
+from codesign.report import found as words
 from codesign.report.figures import Figure
 
 # whether more of a figure is better -> how its change is coloured, and whether an arrow shows its direction
 COLOURS: dict[str, Literal["normal", "inverse", "off"]] = {"more": "normal", "less": "inverse", "same": "off"}
 ARROWS: dict[str, Literal["auto", "off"]] = {"more": "auto", "less": "auto", "same": "off"}
+AT_ONCE_S = 0.6  # what is found so soon is shown without a word about progress
 CARD = 170  # pixels: two beside each other on a telephone, four on a small screen
 
 
@@ -57,11 +62,87 @@ def show_explanation(solved: Solved, name: str, depth: int) -> None:
         st.code(found.equation, language="python", wrap_lines=True)
 
 
-def show_chart(rows: Sequence[dict[str, Any]], chart: Chart, alt: str) -> None:
+def show_chart(rows: Sequence[Mapping[str, Any]], chart: Chart, alt: str) -> None:
     """A chart with a text for those who do not see it."""
     st.vega_lite_chart(list(rows), chart, width="stretch", alt=alt)
 
 
-def show_table(rows: Sequence[dict[str, Any]], key: str, order: Sequence[str] | None = None) -> None:
+def show_table(rows: Sequence[Mapping[str, Any]], key: str, order: Sequence[str] | None = None) -> None:
     """Rows of texts; `order` puts some columns first."""
     st.dataframe(list(rows), hide_index=True, width="stretch", key=key, column_order=order)
+
+
+# ---------------------------------------------------------------------------------------------------- work that takes longer
+
+
+def show_job(name: str, key: Hashable, work: Work) -> Any:
+    """What the work finds, or None after saying how far it is; it goes on beside the page and can be stopped.
+
+    `name`: under which this visit keeps its job; `key`: equal keys have equal answers, which visits share.
+    """
+    try:
+        job = jobs.JOBS.ask(key, work, st.session_state.get(name))
+    except CodesignError as error:
+        st.warning(view.plain(error))
+        return None
+    st.session_state[name] = job
+    job.wait(AT_ONCE_S)
+    if job.under_way:
+        _progress(name)
+        return None
+    if job.fault is not None:
+        show_fault(job.fault)
+    if job.state == "stopped":
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Stopped.")
+            st.button("Go on from the beginning", key=f"again-{name}", on_click=_forget, args=(name,))
+    return job.found
+
+
+@st.fragment(run_every=1.0)
+def _progress(name: str) -> None:
+    """Drawn again every second while the job is under way."""
+    job: Job = st.session_state[name]
+    job.looked_at()
+    if not job.under_way:
+        st.rerun()
+    st.progress(job.share, job.said)
+    st.button("Stop", key=f"stop-{name}", on_click=job.stop, icon=":material/stop_circle:")
+
+
+def _forget(name: str) -> None:
+    st.session_state.pop(name, None)
+
+
+# ---------------------------------------------------------------------------------------------------- taking over
+
+
+def show_chart_to_pick(
+    rows: Sequence[Mapping[str, Any]], chart: Chart, alt: str, key: str, field: str, picked: Callable[[Any], None]
+) -> None:
+    """A chart whose points can be clicked: `picked` gets the number in their `field`."""
+
+    def clicked() -> None:
+        chosen = st.session_state[key].selection.get("pick") or []
+        if chosen and field in chosen[0]:
+            picked(chosen[0][field])
+
+    st.vega_lite_chart(list(rows), chart, width="stretch", alt=alt, key=key, on_select=clicked)
+
+
+def take_over(changes_of: Callable[[Mapping[str, Any]], Sequence[tuple[str, str | None]]]) -> None:
+    """Adopt fields; `changes_of` the spec as it is written, without changes."""
+    written = session.written()
+    if written is None:
+        return
+    changes = changes_of(written)
+    session.adopt(changes)
+    st.session_state["taken"] = (session.asked(), words.said(changes))
+
+
+def taken_over(now: Current) -> None:
+    """What was taken over last, as long as nothing else has changed."""
+    state, said = st.session_state.get("taken", (None, ""))
+    if state == now.state:
+        st.success(f"Taken over into the plan, other than the spec as it is written: {view.plain(said)}. The pinned baseline "
+                   "stays; the page Plan shows what moved.", icon=":material/check:")  # fmt: skip

@@ -5,6 +5,7 @@ The answers are shared between visitors: they are kept by the text that they ans
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +60,25 @@ def current() -> Current:
     return Current(asked, answered(asked.base, asked.changes), pinned, before)
 
 
-def write_link() -> None:
-    """Put what is asked into the address bar; parameters of pages stay as they are."""
+def asked() -> State:
+    """What is asked now."""
+    found: State = st.session_state.state
+    return found
+
+
+def written() -> Mapping[str, Any] | None:
+    """The spec that the visit starts from as plain data, without the changed fields; none where it cannot be read."""
+    found = answered(asked().base, ()).document
+    return None if found is None else found.data
+
+
+def write_link(page: str = "") -> None:
+    """Put what is asked into the address bar; parameters of pages stay as they are.
+
+    The browser drops them where the visitor goes to another `page`, of which the server may not know.
+    """
+    turned = st.session_state.get("page", page) != page
+    st.session_state["page"] = page
     asked: State = st.session_state.state
     pinned: State | None = st.session_state.pinned
     wanted = state.to_query(asked)
@@ -68,9 +86,9 @@ def write_link() -> None:
         wanted["pin"] = state.pin_to_text(pinned)
     there = st.query_params.to_dict()
     for name in there:
-        if name not in wanted and (name in state.RESERVED or state.is_field(name)):
+        if (turned or name not in wanted) and (name in state.RESERVED or state.is_field(name)):
             del st.query_params[name]
-    if any(there.get(name) != value for name, value in wanted.items()):
+    if turned or any(there.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
 
 
@@ -97,8 +115,8 @@ def change(path: str, new: Any) -> None:
         st.session_state.refused = specs.fault_of(error)
 
 
-def adopt(changes: Changes) -> None:
-    """Take several fields at once, for example a layout that a search found: (dotted field, YAML text)."""
+def adopt(changes: Sequence[tuple[str, str | None]]) -> None:
+    """Take several fields at once, for example a layout that a search found: (dotted field, YAML text or None: as written)."""
     asked: State = st.session_state.state
     try:
         for path, value in changes:

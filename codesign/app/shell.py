@@ -20,4 +20,4 @@ def main() -> None:
     chosen = st.navigation(pages, position="top")
     sidebar.draw(session.current())
     chosen.run()
-    session.write_link()
+    session.write_link(chosen.url_path)

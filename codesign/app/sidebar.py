@@ -64,9 +64,10 @@ def _fields(now: Current) -> None:
         st.caption("The fields are shown where the text can be read: see YAML.")
         return
     for group, members in fields.shown(found).items():
-        with st.expander(group, expanded=group in OPEN), st.container(horizontal=True, gap="small"):
-            for one in members:
-                with st.container(width=HALF if _is_short(one) else "stretch"):
+        box = st.expander(group, expanded=group in OPEN, key=f"group-{group}", on_change="rerun")
+        if box.open:  # what is not looked at is not drawn
+            with box, st.container(horizontal=True, gap="small"):
+                for one in members:
                     _field(one, found, now)
     if not fields.value_written(found, "run"):
         st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=((("run", RUN),),), width="stretch",
@@ -84,7 +85,8 @@ def _field(one: Field, found: Document, now: Current) -> None:
     if not one.takes(value):
         _as_text(one, value)
         return
-    given: dict[str, Any] = {"key": key, "help": one.help, "on_change": _changed, "args": (one.path, key)}
+    width = HALF if _is_short(one) else "stretch"
+    given: dict[str, Any] = {"key": key, "help": one.help, "on_change": _changed, "args": (one.path, key), "width": width}
     if one.kind in ("choice", "flag"):
         options = one.options if one.kind == "choice" else (YES, NO)
         st.session_state[key] = AUTOMATIC if value is None else _as_option(value)

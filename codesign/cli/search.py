@@ -281,25 +281,7 @@ def why_not(
     form = chosen_format(written, output)
     if form is Format.csv:
         raise SpecError("--format csv has no meaning here: an explanation is text, or --format json")
-    answer = asked.why_not(spec, _fields(layout), sets or (), free or (), workers)
+    answer = asked.why_not(spec, asked.fields(layout), sets or (), free or (), workers)
     say_step_only(answer.spec, spec)
     emit(json_text(answer.to_dict()) if form is Format.json else shown.screen(answer), output, keep=spec)
     raise typer.Exit(0 if answer.feasible else 1)
-
-
-def _fields(layout: str) -> list[str]:
-    """`tp=8,pp=16` as `field=value` texts; commas inside brackets stay."""
-    parts, depth = [""], 0
-    for letter in layout:
-        depth += (letter in "[{(") - (letter in "]})")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    found = []
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise SpecError(f"--layout {layout}: a field and a value are wanted, as in tp=8,pp=16")
-        found.append(f"layout.{name.strip().removeprefix('layout.')}={value.strip()}")
-    return found

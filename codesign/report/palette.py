@@ -17,3 +17,14 @@ LESS, MORE = GREEN, VERMILLION  # shorter and longer steps
 KINDS = {
     "compute": BLUE, "communication, exposed": ORANGE, "idle and overhead": GREY, "communication, hidden": SKY,
 }
+
+# what a rank does in a stretch of its step
+STRIP = {
+    "forward": BLUE, "backward": ORANGE, "input gradient": GREEN, "weight gradient": BROWN, "steady state": SKY,
+    "bubble": SILVER, "wait": GREY, "hand-over": PURPLE, "data parallel": VERMILLION, "optimizer": TEAL, "rest": YELLOW,
+}
+
+# which layout or shape a point is; each has a form of its own as well
+ROLES = {
+    "slower": (SKY, "circle"), "Pareto front": (BLUE, "square"), "best": (ORANGE, "diamond"), "this plan": (VERMILLION, "cross"),
+}

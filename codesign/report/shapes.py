@@ -37,7 +37,15 @@ def lint_screen(headline: str, step_s: float, findings: Sequence[Finding]) -> st
 
 def lint_markdown(headline: str, step_s: float, findings: Sequence[Finding]) -> str:
     """The same as Markdown."""
-    rows = [
+    rows = lint_table(step_s, findings)
+    lines = [f"- {finding.waste}, {finding.where}: {'. '.join((finding.message, *_details(finding)))}" for finding in findings]
+    parts = [headline, lint_summary(step_s, findings), text.markdown_table(rows).rstrip(), "\n".join(lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def lint_table(step_s: float, findings: Sequence[Finding]) -> list[Row]:
+    """One row a finding, as text."""
+    return [
         {
             "waste": finding.waste,
             "where": _place(finding),
@@ -47,9 +55,6 @@ def lint_markdown(headline: str, step_s: float, findings: Sequence[Finding]) -> 
         }
         for finding in findings
     ]
-    lines = [f"- {finding.waste}, {finding.where}: {'. '.join((finding.message, *_details(finding)))}" for finding in findings]
-    parts = [headline, lint_summary(step_s, findings), text.markdown_table(rows).rstrip(), "\n".join(lines)]
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def lint_rows(step_s: float, findings: Sequence[Finding]) -> list[Row]:
@@ -131,7 +136,7 @@ def shapes_screen(headline: str, table: ShapeTable) -> str:
         more = len(table.rows) - len(shown)
         lines = text.table(shown, list(shown[0]))
         sections.append(lines + (f"\n... {more} more; --format csv has all" if more > 0 else ""))
-        sections.append("\n".join(text.wrap(line, "  ", "") for line in _legend(table)))  # empty where there is none
+        sections.append("\n".join(text.wrap(line, "  ", "") for line in legend(table)))  # empty where there is none
         sections.append("\n".join(_about(at, row) for at, row in enumerate(table.rows) if row.findings is not None))
     if table.rejected:
         sections.append("\n".join(["left out", *(f"  {n:6,}  {why}" for why, n in table.rejected.items())]))
@@ -141,9 +146,9 @@ def shapes_screen(headline: str, table: ShapeTable) -> str:
 
 def shapes_markdown(headline: str, table: ShapeTable) -> str:
     """The same as Markdown, every shape."""
-    rows = [_shown(row, table.equal) for row in table.rows]
+    rows = shapes_table(table)
     parts = [headline, shapes_summary(table), text.markdown_table(rows).rstrip()]
-    parts.append("\n".join(f"- {line}" for line in _legend(table)) if rows else "")
+    parts.append("\n".join(f"- {line}" for line in legend(table)) if rows else "")
     if table.rejected:
         parts.append(text.markdown_table([{"left out": why, "shapes": n} for why, n in table.rejected.items()]).rstrip())
     parts.append("\n".join(f"- {note}" for note in table.notes))
@@ -174,6 +179,11 @@ def _values(values: Sequence[int]) -> str:
     return ", ".join(map(str, values)) if len(values) <= 3 else f"{values[0]} to {values[-1]}"
 
 
+def shapes_table(table: ShapeTable) -> list[Row]:
+    """One row a shape, as text."""
+    return [_shown(row, table.equal) for row in table.rows]
+
+
 def _shown(row: ShapeRow, equal: str) -> Row:
     """The columns of one shape: its dimensions, its size, its step, and what the constraint ranks by."""
     shown: Row = {"layers": f"{'*' if row.is_base else ''}{row.layers}", "hidden": row.hidden}
@@ -192,7 +202,8 @@ def _shown(row: ShapeRow, equal: str) -> Row:
     return shown
 
 
-def _legend(table: ShapeTable) -> list[str]:
+def legend(table: ShapeTable) -> list[str]:
+    """What the marks and columns of the table mean."""
     base = ["* the spec's own shape"] if any(row.is_base for row in table.rows) else []
     if table.equal == "wall_clock":
         return [*base, "tokens: what fits in the base's time; loss: predicted, nats a token"]

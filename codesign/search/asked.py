@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codesign.errors import SpecError
 from codesign.search import choices, run, whynot
 from codesign.search.result import Candidate, Result
 from codesign.search.space import Space, of
@@ -55,21 +56,40 @@ def why_not(
     sets: Sequence[str] = (),
     free: Sequence[str] = (),
     workers: int = 1,
+    report: run.Report | None = None,
 ) -> Answer:
-    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec."""
+    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec; `report` as of `run.search`."""
     opened = domains.load(source, sets, free)
-    whole = _found(of(opened), workers)
+    whole = _found(of(opened), workers, report)
     if "all" in free:
         narrow = of(_only(source, layout, sets))
     else:
         asked = _asked(layout)
         open_ = [name for name in (*free, *_loose(asked)) if name.removeprefix("layout.") not in asked]
         narrow = of(domains.load(source, [*sets, *layout], open_))
-    found = _found(narrow, workers)
+    found = _found(narrow, workers, report)
     best = whole.best[0] if whole.best else None
     if found.best:
         return Answer((), found.best[0], best, narrow.size, narrow.excluded, opened.spec)
     return Answer(found.misses, None, best, narrow.size, narrow.excluded, opened.spec)
+
+
+def fields(layout: str) -> list[str]:
+    """`tp=8,pp=16` as `layout.field=value` texts; commas inside brackets stay. Raises SpecError."""
+    parts, depth = [""], 0
+    for letter in layout:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    found = []
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise SpecError(f"layout {layout}: a field and a value are wanted, as in tp=8,pp=16")
+        found.append(f"layout.{name.strip().removeprefix('layout.')}={value.strip()}")
+    return found
 
 
 def _asked(layout: Sequence[str]) -> dict[str, str]:
@@ -97,8 +117,8 @@ def _only(source: Any, layout: Sequence[str], sets: Sequence[str]) -> domains.Op
     return domains.load(source, [*sets, *layout], every)
 
 
-def _found(space: Space, workers: int) -> Result:
-    return Result(space, run.search(space, workers=workers))
+def _found(space: Space, workers: int, report: run.Report | None) -> Result:
+    return Result(space, run.search(space, workers=workers, report=report))
 
 
-__all__ = ["Answer", "why_not"]
+__all__ = ["Answer", "fields", "why_not"]

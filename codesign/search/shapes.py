@@ -324,7 +324,7 @@ class _Compare:
 
     def linted(self, row: ShapeRow) -> ShapeRow:
         """The row with the wastes of the shape on its layout."""
-        model = self.spec.model if row.is_base else _with_dims(self.spec.model, row)
+        model = self.spec.model if row.is_base else model_of(self.spec.model, row)
         spec = self.spec.model_copy(update={"model": model})
         return replace(row, findings=wastes(Case(resolve.resolve(with_layout(spec, row)))))
 
@@ -382,8 +382,8 @@ def _dims(model: schema.Model) -> dict[str, Any]:
     }
 
 
-def _with_dims(base: schema.Model, row: ShapeRow) -> schema.Model:
-    """The model of a row."""
+def model_of(base: schema.Model, row: ShapeRow) -> schema.Model:
+    """The model of a row; `base`: that of the spec."""
     update: dict[str, Any] = {name: getattr(row, name) for name in ("layers", "hidden", "heads", "ffn", "vocab")}
     if not base.mla:
         update |= {"kv_heads": row.kv_heads, "head_dim": row.head_dim}

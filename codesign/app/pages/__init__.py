@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codesign.app.pages import evidence, plan
+from codesign.app.pages import evidence, plan, search, shapes
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,7 @@ class Page:
 
 PAGES = (
     Page("Plan", "plan", plan.draw),
+    Page("Search", "search", search.draw),
+    Page("Shapes", "shapes", shapes.draw),
     Page("Evidence", "evidence", evidence.draw),
 )

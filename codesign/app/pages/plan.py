@@ -10,7 +10,7 @@ from codesign.app.parts import show_chart, show_explanation, show_figures, show_
 from codesign.app.session import Current
 from codesign.evidence import nearest
 from codesign.planner import Plan
-from codesign.report import explained, figures, markdown, moved, view, waterfall
+from codesign.report import explained, figures, markdown, moved, strip, view, waterfall
 
 
 def draw() -> None:
@@ -129,9 +129,21 @@ def _measured(solved: Solved, _: Solved | None) -> None:
     show_table(view.nearest_table(nearest.nearest(solved.plan)), "measured")
 
 
+def _pipeline(solved: Solved, _: Solved | None) -> None:
+    found = strip.drawn(solved.plan)
+    if found.refused:
+        st.info(view.plain(found.refused))
+        return
+    show_chart(found.bars, charts.strip(found.ranks), f"What each pipeline rank does over one step. {found.summary}")
+    st.markdown(view.bullets([found.summary, *found.notes]))
+    st.download_button("Download the timeline (trace.json)", lambda: strip.file(solved.plan), "trace.json", "application/json",
+                       on_click="ignore", icon=":material/download:", key="download-trace",
+                       help="For ui.perfetto.dev, chrome://tracing and speedscope.")
+
+
 # A tab a line; each draws the plan, and the baseline where it has a use for it.
 DETAILS = {
-    "Time": _time, "Memory": _memory, "Traffic": _traffic, "What limits it": _limits, "Explain": _explain,
+    "Time": _time, "Memory": _memory, "Traffic": _traffic, "Pipeline": _pipeline, "What limits it": _limits, "Explain": _explain,
     "Measured runs": _measured,
 }
 

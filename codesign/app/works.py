@@ -1,0 +1,71 @@
+"""The long work of pages, for `jobs`: plain functions from a question to the rows that a page draws."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from codesign import errors
+from codesign.app.jobs import Ended, Report, Work
+from codesign.report import found, shape_page
+from codesign.report import whynot as words
+from codesign.search import asked, run, shapes
+from codesign.search.around import Question
+from codesign.search.result import Result
+from codesign.spec.load import Loaded
+
+MOST_SHAPES = 2_000
+MOST_CANDIDATES = 5_000_000  # of one search on a page: about a minute where nobody else works
+
+
+def key(what: str, *parts: Any) -> Hashable:
+    """What an answer is kept by: equal questions are one."""
+    return what, json.dumps(parts, sort_keys=True, default=str)
+
+
+def search(question: Question) -> Work:
+    """The best layouts of a question; what is found so far where it is stopped."""
+
+    def work(report: Report) -> found.Found:
+        space = question.space()
+        if space.size > MOST_CANDIDATES:
+            raise errors.SpecError(found.too_many(space.size, MOST_CANDIDATES))
+        report(0, space.size)
+        progress = run.Progress.empty(space)
+        try:
+            run.search(space, report=lambda now: report(now.candidates, space.size), resume=progress)
+        except Ended:
+            if not progress.candidates:
+                raise
+        return found.found(Result(space, progress))
+
+    return work
+
+
+def why_not(question: Question, layout: str) -> Work:
+    """Why a layout is not the best of a question."""
+
+    def work(report: Report) -> str:
+        size = question.space().size
+        if size > MOST_CANDIDATES:
+            raise errors.SpecError(found.too_many(size, MOST_CANDIDATES))
+        return words.screen(asked.why_not(
+            question.data, asked.fields(layout), (), question.free, report=lambda now: report(now.candidates, now.total)
+        ))
+
+    return work
+
+
+def rank(loaded: Loaded, axes: Mapping[str, Sequence[int]], equal: str, solve: str | None) -> Work:
+    """Shapes under a constraint, on the layout that the spec has."""
+    count = math.prod(len(values) for values in axes.values())
+    if count > MOST_SHAPES:
+        raise errors.SpecError(f"{count:,} shapes: more than the {MOST_SHAPES:,} that a page ranks. Take fewer values, or run "
+                               "codesign shapes")  # fmt: skip
+
+    def work(report: Report) -> shape_page.Page:
+        return shape_page.page(shapes.rank_shapes(loaded, axes, equal, free=solve, progress=report))
+
+    return work
