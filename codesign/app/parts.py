@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from codesign.app import session
 from codesign.app.answers import Solved
 from codesign.app.charts import Chart
 from codesign.app.session import Current
 from codesign.app.specs import Fault
+from codesign.app.starters import starters
 from codesign.report import explained, view
 from codesign.report.figures import Figure
+from codesign.spec.load import Document
 
 # whether more of a figure is better -> how its change is coloured, and whether an arrow shows its direction
 COLOURS: dict[str, Literal["normal", "inverse", "off"]] = {"more": "normal", "less": "inverse", "same": "off"}
@@ -65,3 +68,11 @@ def show_chart(rows: Sequence[dict[str, Any]], chart: Chart, alt: str) -> None:
 def show_table(rows: Sequence[dict[str, Any]], key: str, order: Sequence[str] | None = None) -> None:
     """Rows of texts; `order` puts some columns first."""
     st.dataframe(list(rows), hide_index=True, width="stretch", key=key, column_order=order)
+
+
+def add_section(found: Document, name: str, missing: str) -> None:
+    """What the spec does not ask for, and a button that adds it with the texts of `starters.yaml`."""
+    starter = starters()[name]
+    st.info(missing, icon=":material/add_circle:")
+    st.button(f"Add {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
+    st.caption(f"It adds: {view.plain(starter.told)}")

@@ -140,7 +140,7 @@ def link_lines(run: RunPlan) -> list[str]:
 
 def traffic_lines(run: RunPlan) -> list[str]:
     """Traffic from site to site, the largest first; of many sites, between the kinds of site together."""
-    rows = sorted(_grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
+    rows = sorted(grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
     shown = [
         {
             "from": row["from"], "to": row["to"], "class": row["class"], "a step": units.show(row["step_B"], "B"),
@@ -154,7 +154,7 @@ def traffic_lines(run: RunPlan) -> list[str]:
     return out + _left(rows)
 
 
-def _grouped(run: RunPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def grouped(run: RunPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows added up over sites of one entry where there are many; the link is that of one site."""
     own: Steps = run.inputs.structure["site_steps"][run.inputs.structure["first_phase"]]
     if len(own.members) <= _MOST_ALONE:
@@ -264,4 +264,4 @@ def _left(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  ... {more} more"] if more > 0 else []
 
 
-__all__ = ["answer", "lines", "regime_lines", "strategy_lines", "to_dict"]
+__all__ = ["answer", "grouped", "lines", "regime_lines", "strategy_lines", "to_dict"]

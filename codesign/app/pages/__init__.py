@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codesign.app.pages import evidence, plan
+from codesign.app.pages import evidence, plan, run, sites
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,7 @@ class Page:
 
 PAGES = (
     Page("Plan", "plan", plan.draw),
+    Page("Run and failures", "run", run.draw),
+    Page("Sites", "sites", sites.draw),
     Page("Evidence", "evidence", evidence.draw),
 )
