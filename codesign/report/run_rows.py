@@ -177,11 +177,12 @@ def spare_summary(run: RunPlan) -> str:
 
 
 def interval_rows(run: RunPlan) -> list[Row]:
-    """Goodput over the compute between two checkpoints in storage, from a step to the whole run."""
+    """Goodput over the compute between two checkpoints in storage, from the shortest in which one can be written."""
     made = goodput.chosen_only(run.inputs)
     made = replace(made, structure={**made.structure, "interval_is_stated": True})
     own_s = run.value("checkpoint_interval_s")
-    low_s, high_s = min(run.value("mean_step_s"), own_s), max(min(run.value("productive_s"), 1e4 * own_s), own_s)
+    low_s = min(max(run.value("mean_step_s"), run.value("checkpoint_lag_s")), own_s)
+    high_s = max(min(run.value("productive_s"), 1e4 * own_s), own_s)
     values = evaluate(made, {"stated_interval_s": np.geomspace(low_s, high_s, _POINTS)}, ("goodput", "checkpoint_interval_s"))
     columns = [np.broadcast_to(values[name, None], (_POINTS,)) for name in ("checkpoint_interval_s", "goodput")]
     return [{"interval_s": float(at), "goodput": float(value)} for at, value in zip(*columns, strict=True)]

@@ -200,7 +200,7 @@ def strategy_summary(run: RunPlan) -> str:
     found = _done(run)
     own = next(one for one in found if one.name == STATED)
     best = found[0]
-    said = f"As stated: {own.value('sites_gain'):.3g} times the fastest site alone, loss counted as compute"
+    said = f"As stated: {own.rank:.3g} times the fastest site alone, loss counted as compute"
     return f"{said}, the best of these." if best is own else f"{said}; {best.name}: {best.rank:.3g} times."
 
 
