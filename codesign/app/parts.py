@@ -74,5 +74,5 @@ def add_section(found: Document, name: str, missing: str) -> None:
     """What the spec does not ask for, and a button that adds it with the texts of `starters.yaml`."""
     starter = starters()[name]
     st.info(missing, icon=":material/add_circle:")
-    st.button(f"Add {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
+    st.button(f"Add the section {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
     st.caption(f"It adds: {view.plain(starter.told)}")

@@ -78,7 +78,7 @@ def spares(own: float) -> Chart:
     """Goodput over the number of spare nodes, and the number that the run holds."""
     x = {"field": "spare nodes", "type": "quantitative", "axis": {"tickMinStep": 1}}
     tooltip = [{"field": "spare nodes"}, {"field": "of"}, {"field": "goodput", **_SHARE}]
-    return {"height": 300, "layer": [_curve(x, tooltip, _colour("of", 1)), *_rule({"x": {"datum": own}}, "now")]}
+    return {"height": 360, "layer": [_curve(x, tooltip, _colour("of", 1)), *_rule({"x": {"datum": own}}, "now")]}
 
 
 def intervals(own_s: float) -> Chart:
@@ -86,7 +86,7 @@ def intervals(own_s: float) -> Chart:
     x = {"field": "interval_s", "type": "quantitative", "title": "seconds of compute between two checkpoints",
          "scale": {"type": "log"}, "axis": {"format": "~s", "labelOverlap": True}}
     tooltip = [{"field": "interval_s", "format": ".4~s", "title": "seconds"}, {"field": "goodput", "format": ".2%"}]
-    return {"height": 300, "layer": [_curve(x, tooltip), *_rule({"x": {"datum": own_s}}, "now")]}
+    return {"height": 360, "layer": [_curve(x, tooltip), *_rule({"x": {"datum": own_s}}, "now")]}
 
 
 def laws() -> Chart:
@@ -98,7 +98,7 @@ def laws() -> Chart:
         "encoding": {"y": _bar_of("law"), "tooltip": tooltip},
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 3, "color": palette.BLUE}, "encoding": {"x": x, "x2": {"field": "high"}}},
-            {"mark": {"type": "point", "filled": True, "size": 90, "color": palette.BLUE},
+            {"mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "color": palette.BLUE},
              "encoding": {"x": {**x, "field": "loss"}}},
         ],
     }
@@ -163,7 +163,7 @@ def pays() -> Chart:
     x = {"field": "factor", "type": "quantitative", "title": "times the stated bandwidth", "scale": {"type": "log"},
          "axis": {"labelOverlap": True, "format": "~g"}}
     points = {
-        "mark": {"type": "point", "filled": True, "size": 110, "color": palette.BLUE},
+        "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1, "color": palette.BLUE},
         "encoding": {"y": _bar_of("strategy"), "x": x, "tooltip": [{"field": "strategy"}, {"field": "factor", "format": ".3~g"}]},
     }
     return {"height": {"step": _ROW}, "layer": [points, *_rule({"x": {"datum": 1}}, "as stated")]}
@@ -179,7 +179,7 @@ def regimes() -> Chart:
              "scale": {"domain": list(site_rows.EVIDENCE), "range": ["circle", "triangle-up"]}}
     filled = {"condition": {"test": "datum.evidence == 'published'", "value": 1}, "value": 0.35}
     return {
-        "height": 380,
+        "height": 460,
         "encoding": {"x": x, "y": y, "color": _colour("strategy"), "tooltip": tooltip},
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.6}},

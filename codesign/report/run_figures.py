@@ -80,7 +80,7 @@ _KINDS = (
     LOSS,
     _kind("Cost", "less", "rental_cost", run_span("rental_cost"), _amount),
     _HOURS,
-    _kind("Effective compute, FLOP", "more", "effective_FLOP", joint_span("effective_FLOP"), lambda v: f"{v:.3g}"),
+    _kind("Effective FLOP", "more", "effective_FLOP", joint_span("effective_FLOP"), lambda v: f"{v:.3g}"),
     _kind("Times the reference", "more", "effective_over_reference", joint_span("effective_over_reference"),
           lambda v: f"{v:.3g}"),
 )
@@ -89,5 +89,4 @@ _OF_SITES = (
     _kind("Effective compute", "more", "effective_compute_share", _unknown, view.percent, points),
     _kind("Over the fastest site", "more", "sites_gain", _unknown, lambda v: f"{v:.3g} x"),
     _kind("Compute for the loss", "less", "sync_loss_multiplier", _unknown, lambda v: f"{v:.3g} x"),
-    DAYS,
 )

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 _LEAST = 5e-5  # shares below it are in no chart
 _YEAR_S = 365.25 * DAY_S
 _POINTS = 121  # of the curve over intervals
+_KEPT = 0.7  # of the run's goodput: longer intervals are not drawn
 _MOST_SPARES = 120  # points of the curve over spares
 
 
@@ -64,7 +65,7 @@ def budget_summary(run: RunPlan) -> str:
 
 
 def component_table(run: RunPlan) -> list[Row]:
-    """What fails: how many, how often, what it costs, and how its rate is known."""
+    """What fails: how many, how often, what it costs, and what kind of number its rate is."""
     lost, rows = failures(run)["lost_by_component"], []
     for name in run.inputs.indexes["component"]:
         rate, count = run.value(f"component_failures_per_s[{name}]"), run.value(f"component_units[{name}]")
@@ -74,9 +75,16 @@ def component_table(run: RunPlan) -> list[Row]:
         rows.append({
             "component": name, "units": f"{count:,.0f}", "one fails in": _long(count / rate) if rate else "not known",
             "failures a day": f"{DAY_S * rate:.3g}" if rate else "-", "costs": view.percent(lost[name], 2),
-            "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}", "rate is": leaf.kind, "source": leaf.source,
+            "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}", "rate is": leaf.kind,
         })
     return rows
+
+
+def component_sources(run: RunPlan) -> list[str]:
+    """Where the rates come from, each source once."""
+    found = [run.inputs.leaves[f"component_unit_per_s[{name}]"].source for name in run.inputs.indexes["component"]
+             if run.value(f"component_units[{name}]")]
+    return list(dict.fromkeys(found))
 
 
 def _long(seconds: float) -> str:
@@ -185,7 +193,8 @@ def interval_rows(run: RunPlan) -> list[Row]:
     high_s = max(min(run.value("productive_s"), 1e4 * own_s), own_s)
     values = evaluate(made, {"stated_interval_s": np.geomspace(low_s, high_s, _POINTS)}, ("goodput", "checkpoint_interval_s"))
     columns = [np.broadcast_to(values[name, None], (_POINTS,)) for name in ("checkpoint_interval_s", "goodput")]
-    return [{"interval_s": float(at), "goodput": float(value)} for at, value in zip(*columns, strict=True)]
+    least = _KEPT * run.value("goodput")
+    return [{"interval_s": float(at), "goodput": float(value)} for at, value in zip(*columns, strict=True) if value >= least]
 
 
 def interval_summary(run: RunPlan) -> str:

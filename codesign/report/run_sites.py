@@ -87,7 +87,6 @@ def answer(run: RunPlan, side: Sequence[Strategy] = ()) -> list[str]:
     best = next((one for one in side if one.run is not None), None)
     if best is not None and best.name != "as stated" and best.rank > gain * 1.01:
         out.append(wrap(f"better: {best.name}, {best.rank:.3g} times", "  "))
-    out += [wrap(note, "    ", "  - ") for note in run.inputs.notes]
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -177,12 +178,10 @@ def share_rows(run: RunPlan) -> list[Row]:
 
 
 def strategy_table(run: RunPlan) -> list[Row]:
-    """Strategies side by side; those that cannot be done at the end, with the reason."""
-    rows: list[Row] = []
-    for one in strategies(run):
-        if one.run is None:
-            rows.append({"strategy": one.name, "cannot be done": one.refused})
-            continue
+    """Strategies side by side, the best first."""
+    rows = []
+    for one in _done(run):
+        assert one.run is not None
         phase = one.run.inputs.structure["first_phase"]
         rows.append({
             "strategy": one.name, "step": units.show(one.value(f"phase_run_step_s[{phase}]"), "s"),
@@ -190,9 +189,16 @@ def strategy_table(run: RunPlan) -> list[Row]:
             "compute for the same loss": f"{one.value('sync_loss_multiplier'):.3g} x",
             "effective compute": view.percent(one.value("effective_compute_share")),
             "over the fastest site": f"{one.value('sites_gain'):.3g} x",
-            "cannot be done": "; ".join(site_tables.violations(one.run)),
         })
     return rows
+
+
+def refused(run: RunPlan) -> list[str]:
+    """What cannot be done on these sites, and why."""
+    return [
+        f"{one.name}: {text}" for one in strategies(run)
+        for text in ([one.refused] if one.run is None else site_tables.violations(one.run))
+    ]
 
 
 def strategy_summary(run: RunPlan) -> str:
@@ -280,16 +286,30 @@ def _evidence(beyond: Sequence[str]) -> str:
 
 
 def regime_table(run: RunPlan) -> list[Row]:
-    """The powers of ten, with what of each row is beyond published evidence."""
+    """The powers of ten; a letter for each way in which a row is beyond published evidence, as in `beyond`."""
+    marks = {text: letter for letter, text in zip(ascii_lowercase, _marks(run), strict=False)}
     return [
         {
             "accelerators": f"{row['accelerators']:,.0f}", "sites": f"{row['sites']:,.0f}", "strategy": row["strategy"],
             "utilisation": view.percent(row["wan_utilisation"]), "compute for the loss": f"{row['loss_multiplier']:.2f} x",
             "for the batch": f"{row['batch_waste']:.3g} x", "effective": view.percent(row["effective_share"]),
-            "EXTRAPOLATED": "; ".join(row["extrapolated"]) or "no",
+            "EXTRAPOLATED": " ".join(sorted(marks[text] for text in row["extrapolated"])) or "no",
         }
-        for row in regimes(run).rows if row["accelerators"] in search.SHOWN
+        for row in _shown(run)
     ]
+
+
+def beyond(run: RunPlan) -> list[str]:
+    """What the letters say."""
+    return [f"{letter}: {text}" for letter, text in zip(ascii_lowercase, _marks(run), strict=False)]
+
+
+def _shown(run: RunPlan) -> list[Row]:
+    return [row for row in regimes(run).rows if row["accelerators"] in search.SHOWN]
+
+
+def _marks(run: RunPlan) -> list[str]:
+    return list(dict.fromkeys(text for row in _shown(run) for text in row["extrapolated"]))
 
 
 def regime_notes(run: RunPlan) -> list[str]:

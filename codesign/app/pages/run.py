@@ -65,6 +65,8 @@ def _lost(run: RunPlan) -> None:
     show_table(run_rows.budget_table(run), "budget")
     st.markdown("##### What fails")
     show_table(run_rows.component_table(run), "components")
+    for source in run_rows.component_sources(run):
+        st.caption(view.plain(source))
     st.markdown("##### How much the run would bear")
     show_table(run_rows.bearable_table(run), "bearable")
 

@@ -45,6 +45,10 @@ def _answer(solved: Solved, run: RunPlan, now: Current) -> None:
         st.info(said, icon=":material/hub:")
     before = (now.baseline.plan, now.baseline.run) if now.baseline else None
     show_figures(solved, run_figures.site_figures(solved.plan, run, before))
+    if now.pinned is None:
+        st.caption("Pin a baseline on the page Plan to see here what a change moves.")
+    with st.expander("What this rests on"):
+        st.markdown(view.bullets(run.inputs.notes))
 
 
 # ---------------------------------------------------------------------------------------------------- the details
@@ -73,6 +77,7 @@ def _strategies(run: RunPlan) -> None:
     show_chart(site_rows.share_rows(run), charts.strategies(), f"Utilisation and loss of each strategy. {said}")
     st.caption("Effective compute is both together: what waiting leaves, times what the loss of the replicas leaves.")
     show_table(site_rows.strategy_table(run), "strategies")
+    st.markdown(view.bullets(site_rows.refused(run)))
     with st.container(horizontal=True):
         for name in site_rows.strategy_names(run):
             st.button(f"Adopt {name}", key=f"adopt-{name}", disabled=name == site_rows.STATED,
@@ -90,7 +95,9 @@ def _regimes(run: RunPlan) -> None:
     show_chart(site_rows.regime_rows(run), charts.regimes(), f"Effective accelerators from a thousand to ten million. {notes[0]}")
     st.caption("Every accelerator keeps its tokens a step. Triangles are extrapolated: beyond what is published.")
     st.markdown(view.bullets(notes))
+    st.markdown("##### The powers of ten")
     show_table(site_rows.regime_table(run), "regimes")
+    st.markdown(view.bullets(site_rows.beyond(run)))
 
 
 DETAILS: dict[str, Callable[[RunPlan], None]] = {
