@@ -29,8 +29,9 @@ def _colour(field: str, columns: int = 2, domain: Sequence[str] | None = None) -
 def _rule(where: Chart, label: str) -> list[Chart]:
     """A dashed line at one value, and its name beside it."""
     once: Chart = {"data": {"values": [{}]}}
-    line = {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT}
-    text = {"type": "text", "align": "left", "dx": 5, "baseline": "top", "color": palette.LIMIT, "fontWeight": "bold"}
+    line = {"type": "rule", "aria": False, "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT}
+    text = {"type": "text", "aria": False, "align": "left", "dx": 5, "baseline": "top", "color": palette.LIMIT,
+            "fontWeight": "bold"}
     return [
         {**once, "mark": line, "encoding": where},
         {**once, "mark": text, "encoding": {**where, "y": {"value": 4}, "text": {"value": label}}},
@@ -41,14 +42,16 @@ def _rule(where: Chart, label: str) -> list[Chart]:
 
 
 def losses() -> Chart:
-    """A bar a cause: the share of the wall clock that it takes, its text at the end."""
-    bars = {
+    """A bar a cause: the share of the wall clock that it takes."""
+    return {
+        "height": {"step": _ROW},
         "mark": {"type": "bar", "tooltip": True, "color": palette.ORANGE},
-        "encoding": {"tooltip": [{"field": "cause"}, {"field": "shown", "title": "of the wall clock"}]},
+        "encoding": {
+            "y": _bar_of("cause"),
+            "x": {"field": "share", "type": "quantitative", "title": "share of the wall clock", "axis": {"format": "~%"}},
+            "tooltip": [{"field": "cause"}, {"field": "shown", "title": "of the wall clock"}],
+        },
     }
-    named = {"mark": {"type": "text", "align": "left", "dx": 4}, "encoding": {"text": {"field": "shown"}}}
-    x = {"field": "share", "type": "quantitative", "title": "share of the wall clock", "axis": {"format": "~%"}}
-    return {"height": {"step": _ROW}, "encoding": {"y": _bar_of("cause"), "x": x}, "layer": [bars, named]}
 
 
 def policies() -> Chart:
@@ -97,7 +100,8 @@ def laws() -> Chart:
         "height": {"step": _ROW},
         "encoding": {"y": _bar_of("law"), "tooltip": tooltip},
         "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 3, "color": palette.BLUE}, "encoding": {"x": x, "x2": {"field": "high"}}},
+            {"mark": {"type": "rule", "aria": False, "strokeWidth": 3, "color": palette.BLUE},
+             "encoding": {"x": x, "x2": {"field": "high"}}},
             {"mark": {"type": "point", "filled": True, "size": 90, "opacity": 1, "color": palette.BLUE},
              "encoding": {"x": {**x, "field": "loss"}}},
         ],
@@ -122,7 +126,7 @@ def matrix() -> Chart:
             {"mark": {"type": "rect", "stroke": palette.GREY, "strokeWidth": 0.5},
              "encoding": {"color": {"field": "Bps", "type": "quantitative", "legend": None,
                                     "scale": {"range": list(_BLUES), "domainMin": 0}}}},
-            {"mark": {"type": "text", "fontWeight": "bold"},
+            {"mark": {"type": "text", "aria": False, "fontWeight": "bold"},
              "encoding": {"text": {"field": "mean rate"},
                           "color": {"condition": {"test": "datum.dark", "value": _PAPER}, "value": _INK}}},
         ],
@@ -152,7 +156,7 @@ def strategies() -> Chart:
             "y": _bar_of("strategy"), "yOffset": {"field": "part", "sort": None},
             "x": {"field": "share", "type": "quantitative", "title": "share of the same accelerators in one building",
                   "axis": {"format": "~%"}, "scale": {"domain": [0, 1]}},
-            "color": _colour("part"),
+            "color": _colour("part", 1),
             "tooltip": [{"field": "strategy"}, {"field": "part"}, {"field": "share", **_SHARE}],
         },
     }
@@ -170,14 +174,14 @@ def pays() -> Chart:
 
 
 def regimes() -> Chart:
-    """Effective compute over accelerators by regime; filled where it is published, hollow where it is extrapolated."""
+    """Effective compute over accelerators by regime; circles where it is published, triangles where it is extrapolated."""
     axis = {"type": "quantitative", "scale": {"type": "log"}, "axis": {"format": "~s", "labelOverlap": True}}
     x, y = {"field": "accelerators", **axis}, {"field": "effective", "title": "effective accelerators", **axis}
     tooltip = [{"field": "strategy"}, {"field": "accelerators", "format": ".4~s"}, {"field": "effective", "format": ".4~s"},
                {"field": "share", **_SHARE}, {"field": "evidence"}]
-    shape = {"field": "evidence", "type": "nominal", "legend": {**_LEGEND, "columns": 2},
+    shape = {"field": "evidence", "type": "nominal", "legend": None,
              "scale": {"domain": list(site_rows.EVIDENCE), "range": ["circle", "triangle-up"]}}
-    filled = {"condition": {"test": "datum.evidence == 'published'", "value": 1}, "value": 0.35}
+    filled = {"condition": {"test": "datum.evidence == 'published'", "value": 1}, "value": 0.6}
     return {
         "height": 460,
         "encoding": {"x": x, "y": y, "color": _colour("strategy"), "tooltip": tooltip},

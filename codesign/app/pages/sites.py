@@ -93,7 +93,7 @@ def _pays(run: RunPlan) -> None:
 def _regimes(run: RunPlan) -> None:
     notes = site_rows.regime_notes(run)
     show_chart(site_rows.regime_rows(run), charts.regimes(), f"Effective accelerators from a thousand to ten million. {notes[0]}")
-    st.caption("Every accelerator keeps its tokens a step. Triangles are extrapolated: beyond what is published.")
+    st.caption("Every accelerator keeps its tokens a step. Circles are published; triangles are extrapolated beyond it.")
     st.markdown(view.bullets(notes))
     st.markdown("##### The powers of ten")
     show_table(site_rows.regime_table(run), "regimes")
