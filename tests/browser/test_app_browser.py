@@ -232,9 +232,9 @@ def test_a_layout_is_adopted_from_the_pareto_plot(visit: Callable[..., Visit]) -
         if one.page.locator("#vg-tooltip-element.visible").count():
             plot.click(position={"x": x, "y": y})
             one.settle()
-            if any(name.startswith("layout.") for name in one.query()):
+            if any(state.is_field(name) for name in one.query()):
                 break
-    taken = tuple((name, value) for name, value in one.query().items() if name.startswith("layout."))
+    taken = tuple((name, value) for name, value in one.query().items() if state.is_field(name))
     assert taken
     assert visit().open(FIRST, **one.query()).numbers() == wanted("llama-3-8b-fsdp", *taken)
 
