@@ -89,12 +89,12 @@ _FACTS: Mapping[str, Sequence[tuple[str, str, Text]]] = {
 
 
 def facts(run: RunPlan, part: str) -> list[Row]:
-    """What the run says of `part`: in words, its value, and the name under which it is explained."""
+    """What the run says of `part`: its value, in words, and the name under which it is explained."""
     rows = []
     for said, name, text in _FACTS[part]:
         if (name, None) in run.values or name in run.inputs.leaves:
             value = run.value(name)
-            rows.append({"what": said, "value": text(value) if math.isfinite(value) else "without bound", "quantity": name})
+            rows.append({"value": text(value) if math.isfinite(value) else "without bound", "what": said, "quantity": name})
     return rows
 
 
@@ -207,7 +207,7 @@ def ladder_tables(run: RunPlan) -> dict[str, list[Row]]:
             for one in made["uncertainties"]
         ],
         "Beyond the last rung": [
-            {"what": what, "value": format(value, form)} for what, value, form in told if value is not None
+            {"value": format(value, form), "what": what} for what, value, form in told if value is not None
         ],
     }
     return {title: rows for title, rows in tables.items() if rows}
