@@ -70,11 +70,6 @@ class Visit:
         self.page.get_by_role("button", name=label, exact=True).click()
         return self.settle()
 
-    def show_inputs(self) -> None:
-        """On a telephone the left side is folded away."""
-        if self.page.locator("[data-testid=stExpandSidebarButton]").is_visible():
-            self.page.locator("[data-testid=stExpandSidebarButton]").click()
-
     def shoot(self, to: Path) -> None:
         """The whole page, not the window alone."""
         tall = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
