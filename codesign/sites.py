@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from codesign import planner, wan
+from codesign.errors import SpecError
 from codesign.laws import semisync, states, transport
 from codesign.quantities.parameters import count_parameters
 from codesign.site_steps import Steps, stage_counts, steps
@@ -59,6 +60,9 @@ def leaves(spec: schema.Spec, made: Inputs, phases: Mapping[str, planner.Plan]) 
     """Put what the sites of a spec add to a run; nothing where the spec has none. One site adds nothing but itself."""
     if not spec.sites:
         return
+    if fixed := sorted({name for plan in phases.values() for name in plan.overrides}):
+        why = "nothing is set by hand over sites, each of which has a step of its own"
+        raise SpecError(f"{', '.join(fixed)}: {why}", field="sites")
     own = {phase: steps(_like(plan.problem.spec, spec)) for phase, plan in phases.items()}
     first = next(iter(own.values()))
     names = [site.name for site in first.members]
@@ -71,6 +75,10 @@ def leaves(spec: schema.Spec, made: Inputs, phases: Mapping[str, planner.Plan]) 
         for name, plan in different(found).items():
             made.indexes["phase_site"] = (*made.indexes.get("phase_site", ()), f"{phase}/{name}")
             _site_leaves(made, phase, name, plan)
+    held = {(site.cluster.accelerators, site.cluster.profile) for site in first.members}
+    if (spec.cluster.accelerators, spec.cluster.profile) not in held:
+        what = f"{spec.cluster.accelerators:,} {spec.cluster.profile}"
+        made.notes.append(f"cluster, {what}, is only the template of the sites: none of them is like it")
     if len(names) == 1:
         made.notes.append(f"one site, {names[0]!r}: as without sites")
         return
@@ -308,10 +316,14 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
         made.notes.append(f"exchange between sites: {exchange.kind}, the one that loads the busiest link less")
     if sync.overlap == "one-step-late" and exchange.gradient:
         made.notes.append("gradients one step late: what that costs in loss is not published for large models, and not counted")
+    if exchange.gradient and sync.gradient_bits is not None and sync.gradient_bits < 16:
+        bits = f"gradients of {sync.gradient_bits:g} bits between sites"
+        made.notes.append(f"{bits}: what fewer than 16 cost in loss is not counted")
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:
-            made.notes.append("loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)")
+            said = "loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)"
+            made.notes.append(said if sync.delay <= 1 else f"EXTRAPOLATED: {said}, taken as nothing for {sync.delay:g}")
         if sync.outer_bits < 4:
             made.notes.append(f"outer gradients of {sync.outer_bits:g} bits: below the 4 that are measured (arXiv 2501.18512)")
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codesign import goodput, planner
 from codesign.evidence import goodput_bars, multisite, search_bars
 from codesign.evidence.score import mark
-from codesign.run import evaluate, run_plan
+from codesign.run import Inputs, evaluate, run_plan
 from codesign.search import run as searches
 from codesign.spec.datafiles import root
 
+Array = NDArray[np.float64]
+
 STORIES = ("gpt4-retrain.yaml", "frontier-100k-two-sites.yaml", "ten-million.yaml")
 RUNS = 10_000
+FAILURES = {  # settled rates, and rates that decay with the age of parts that are renewed
+    "": "{rates: pooled}",
+    " with early life": "{rates: pooled, early_life: {settling: 20 d, failed_share: 0.02}}",
+}
 SWEPT = ("run_wall_s", "goodput", "final_loss", "run_accelerator_hours")
 
 
@@ -35,19 +42,25 @@ def stories() -> Iterator[str]:
 
 def sweep() -> Iterator[str]:
     """Ten thousand runs, failures x sites x data, against the rate of the layout search."""
-    plan = planner.plan(root("examples") / STORIES[1], sets=["run.failures={rates: pooled}"])
-    inputs = goodput.chosen_only(run_plan(plan).inputs)
     rng = np.random.default_rng(0)
     axes = {
         "failure_rate_factor": rng.uniform(0.2, 5.0, RUNS),
         "wan_factor": rng.uniform(0.2, 5.0, RUNS),
         "unique_tokens": rng.uniform(5e12, 60e12, RUNS),
     }
-    seconds = min(_timed(lambda: evaluate(inputs, axes, SWEPT)) for _ in range(7))
     layouts = search_bars.opened(search_bars.LLAMA, search_bars.DENSE_SEARCH, ("dp", "ep", "order"))
     searched = min(_timed(lambda: searches.search(layouts)) for _ in range(5))
-    ratio = (layouts.size / searched) / (RUNS / seconds)
-    yield f"{mark(ratio <= 5.0)} {RUNS:,} runs in {seconds * 1e3:.0f} ms: the search is {ratio:.1f} times as fast (bar 5)"
+    for name, failures in FAILURES.items():
+        plan = planner.plan(root("examples") / STORIES[1], sets=[f"run.failures={failures}"])
+        inputs = goodput.chosen_only(run_plan(plan).inputs)
+        seconds = _best_s(inputs, axes)
+        ratio = (layouts.size / searched) / (RUNS / seconds)
+        told = f"{RUNS:,} runs{name} in {seconds * 1e3:.0f} ms: the search is {ratio:.1f} times as fast (bar 5)"
+        yield f"{mark(ratio <= 5.0)} {told}"
+
+
+def _best_s(inputs: Inputs, axes: Mapping[str, Array]) -> float:
+    return min(_timed(lambda: evaluate(inputs, axes, SWEPT)) for _ in range(7))
 
 
 def _timed(work) -> float:

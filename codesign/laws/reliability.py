@@ -64,7 +64,7 @@ def hazard_per_s(age_s: Array, early_per_s: Array, settled_per_s: Array, settlin
 
 def cumulative_hazard(age_s: Array, early_per_s: Array, settled_per_s: Array, settling_s: Array) -> Array:
     """Expected failures of one slot to age a under minimal repair: settled a + (early - settled) T (1 - e^(-a/T))
-    (EQ-67). Parts that are replaced, not repaired, fail more: `replaced_hazard_per_s`."""
+    (EQ-67). Parts that are replaced, not repaired, fail more: `renewal.replaced_hazard_per_s`."""
     return settled_per_s * age_s - (early_per_s - settled_per_s) * settling_s * np.expm1(-age_s / settling_s)
 
 
@@ -87,35 +87,6 @@ def power_law_failures(units: Array, age_s: Array, scale_s: Array, exponent: Arr
     Below 1: fewer with age. 0.7 to 0.8 are recalled, not confirmed.
     """
     return units * (age_s / scale_s) ** exponent
-
-
-def replaced_hazard_per_s(
-    horizon_s: Array, early_per_s: Array, settled_per_s: Array, settling_s: Array, replaced_share: Array, points: int = 257
-) -> tuple[Array, Array]:
-    """Failures per second and slot over a run in which failed parts are replaced by new ones: times and rates, last axis.
-
-    `replaced_share` of the failures bring a part of age 0, the rest leave the age as it is (a restart, a repair). Solves
-    the renewal equation of the replacements r(t) = c h(t) S(t) + integral of r(u) c h(t-u) S(t-u) du, S = e^(-c H), by
-    the trapezoid rule on `points` times; the rate is r/c. Error about (dt/settling)^2, so take 10 points or more a
-    `settling_s`. Reduces to the hazard itself for a share of 0.
-    """
-    horizon_s, early_per_s, settled_per_s, settling_s, replaced_share = np.broadcast_arrays(
-        *(np.atleast_1d(x) for x in (horizon_s, early_per_s, settled_per_s, settling_s, replaced_share))
-    )
-    step_s = horizon_s / (points - 1)
-    times_s = step_s[..., None] * np.arange(float(points))
-    law = (early_per_s[..., None], settled_per_s[..., None], settling_s[..., None])
-    hazard = hazard_per_s(times_s, *law)
-    share = replaced_share[..., None]
-    # r/c = hazard S + c integral (r/c)(u) hazard S (t-u) du
-    kernel = hazard * np.exp(-share * cumulative_hazard(times_s, *law))
-    weight = share * step_s[..., None]
-    rate = np.empty_like(kernel)
-    rate[..., 0] = kernel[..., 0]
-    for at in range(1, points):
-        met = 0.5 * rate[..., 0] * kernel[..., at] + (rate[..., 1:at] * kernel[..., at - 1 : 0 : -1]).sum(axis=-1)
-        rate[..., at] = (kernel[..., at] + weight[..., 0] * met) / (1.0 - 0.5 * weight[..., 0] * kernel[..., 0])
-    return times_s, rate
 
 
 def mean_rate_per_s(elapsed_s: Array, early_per_s: Array, settled_per_s: Array, settling_s: Array) -> Array:
@@ -231,8 +202,9 @@ def slow_node_factor(nodes: Array, slow_share: Array, slowdown: Array) -> Array:
 
 
 def at_least_one(probability: Array, trials: Array) -> Array:
-    """P(at least one event in n trials) = 1 - (1 - q)^n, exact for tiny q. Holds for 0 <= q < 1."""
-    return -np.expm1(trials * np.log1p(-np.asarray(probability)))
+    """P(at least one event in n trials) = 1 - (1 - q)^n, exact for tiny q."""
+    almost = np.minimum(np.asarray(probability), 1.0 - 2.0**-53)  # certain to the last bit
+    return -np.expm1(trials * np.log1p(-almost))
 
 
 def rare_event_rate_per_s(probability: Array, units: Array, step_s: Array) -> Array:

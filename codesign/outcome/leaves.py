@@ -15,6 +15,7 @@ from codesign.errors import SpecError
 from codesign.laws import power as power_laws
 from codesign.outcome import loss_laws, serving
 from codesign.quantities.loss import ADDITIVE
+from codesign.site_steps import Steps
 from codesign.spec import outcome, schema
 
 DAY_S = 86400.0
@@ -39,7 +40,7 @@ class Made(Protocol):
 def put(spec: schema.Spec, steps: Mapping[str, planner.Plan], made: Made) -> None:
     """All leaves, targets and notes of the outcome. Raises SpecError at the field that cannot be used."""
     run = spec.run or outcome.Outcome()
-    if not getattr(spec, "sites", None):
+    if "exchange" not in made.structure:
         made.put("sync_loss_multiplier", 1.0, "spec", "one site")
     if run.loss:
         _loss(spec, run.loss, steps, made)
@@ -89,6 +90,11 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
         made.targets += ["optimal_token_FLOP", "optimal_tokens"]
     if loss.reference is not None:
         _reference(loss, loss.reference, made)
+    if loss.batch != "counted":
+        made.put("batch_worth", 1.0, "assumed", f"run.loss.batch {loss.batch}: the waste of a large batch is not counted")
+    else:
+        made.targets.append("batch_worth")
+        made.notes.append("the waste of the batch is an upper bound: the batches of the law's own runs wasted a part of it too")
     _batch(loss, steps, made)
 
 
@@ -154,6 +160,8 @@ def _batch(loss: outcome.Loss, steps: Mapping[str, planner.Plan], made: Made) ->
         made.notes.append(f"no critical batch: Kaplan's is of a loss, and {loss.law} prints none")
     else:
         made.targets += ["batch_over_critical", "batch_waste"]
+        if loss.batch == "bounded":
+            made.targets.append("within_critical_batch")
         if loss.critical_batch is None:
             made.targets.append("critical_batch_tokens")
     made.targets += ["step_law_batch_tokens", "deepseek_batch_tokens", "charles_batch_tokens"]
@@ -195,30 +203,53 @@ def _served(serving: outcome.Serving, made: Made) -> None:
 
 
 def _power(power: outcome.Power, steps: Mapping[str, planner.Plan], made: Made) -> None:
-    profile = next(iter(steps.values())).problem.profile
-    limit = profile.accelerator.power_limit_W or profile.accelerator.tdp_W
-    if limit is None:
-        reason = f"{profile.name} has no rated power: give cluster.override accelerator.tdp_W"
-        raise SpecError(f"run.power: {reason}", field="run.power")
-    made.put("board_limit_W", limit.value, limit.kind, f"{profile.name}: {limit.source}")
+    _boards(steps, made)
     for name, draw in power_laws.BOARD_DRAW.items():
         made.put(f"{name}_draw", draw.share, "assumed" if name == "waiting" else "measured", draw.source)
-    for phase, plan in steps.items():
-        for part, value in _mix_s(plan).items():
-            made.put(f"phase_{part}_s[{phase}]", value, plan.footing[0], "parts of step_s of the plan")
     made.put("pue", power.pue, "spec", "run.power.pue")
-    made.put("node_overhead_W", power.node_overhead_W, "spec", "run.power.node_overhead_W")
+    made.put("overhead_per_accelerator_W", power.overhead_per_accelerator_W, "spec", "run.power.overhead_per_accelerator_W")
     made.put("network_power_share", power.network_share, "spec", "run.power.network_share")
     made.targets += ["average_site_W", "training_site_W", "peak_site_W", "waiting_site_W", "power_swing_W", "run_energy_J"]
     if power.cap_W is not None:
         made.put("power_cap_W", power.cap_W, "spec", "run.power.cap_W")
-        made.targets += ["accelerators_under_cap", "fits_power_cap"]
+        made.targets += ["accelerators_under_cap", "largest_site_peak_W", "fits_power_cap"]
     if power.kg_per_kWh is not None:
         made.put("grid_kg_per_kWh", power.kg_per_kWh, "spec", "run.power.kg_per_kWh")
         made.targets.append("run_carbon_kg")
     if power.price_per_kWh is not None:
         made.put("price_per_kWh", power.price_per_kWh, "spec", "run.power.price_per_kWh")
         made.targets.append("energy_cost")
+
+
+def _boards(steps: Mapping[str, planner.Plan], made: Made) -> None:
+    """Boards of every kind of site, and what their step is made of; sites of one entry of `sites` are of a kind."""
+    own: Mapping[str, Steps] | None = made.structure.get("site_steps")
+    phase_of, board_of = {}, {}
+    kinds: dict[str, tuple[Mapping[str, planner.Plan], float, int]] = {"cluster": (steps, 1.0, 1)}
+    if own is not None:
+        sites = next(iter(own.values())).members
+        total = sum(site.cluster.accelerators for site in sites)
+        kinds = {}
+        for entry in dict.fromkeys(site.entry for site in sites):
+            of = [site for site in sites if site.entry == entry]
+            one = {phase: found.plans[of[0].name] for phase, found in own.items()}
+            kinds[of[0].name] = (one, sum(site.cluster.accelerators for site in of) / total, len(of))
+    for board, (plans, share, count) in kinds.items():
+        profile = next(iter(plans.values())).problem.profile
+        limit = profile.accelerator.power_limit_W or profile.accelerator.tdp_W
+        if limit is None:
+            reason = f"{profile.name} has no rated power: give cluster.override accelerator.tdp_W"
+            raise SpecError(f"run.power: {reason}", field="run.power")
+        made.put(f"board_limit_W[{board}]", limit.value, limit.kind, f"{profile.name}: {limit.source}")
+        made.put(f"board_share[{board}]", share, "spec", "accelerators of this kind of site over all")
+        made.put(f"board_sites[{board}]", count, "spec", "sites of this kind")
+        for phase, plan in plans.items():
+            at = phase if own is None else f"{phase}/{board}"
+            phase_of[at], board_of[at] = phase, board
+            for part, value in _mix_s(plan).items():
+                made.put(f"phase_{part}_s[{at}]", value, plan.footing[0], "parts of step_s of the plan")
+    made.indexes |= {"board": tuple(kinds), "phase_board": tuple(phase_of)}
+    made.structure |= {"phase_of_board": phase_of, "board_of_phase": board_of}
 
 
 def _mix_s(plan: planner.Plan) -> dict[str, float]:
@@ -233,11 +264,16 @@ def _mix_s(plan: planner.Plan) -> dict[str, float]:
 def _money(run: outcome.Outcome, made: Made) -> None:
     if run.price_per_hour is not None:
         made.put("price_per_hour", run.price_per_hour, "spec", "run.price_per_hour")
-        made.targets += ["rental_cost", "failure_cost"]
+        made.targets.append("rental_cost")
+        if getattr(run, "failures", None) is not None:
+            made.targets.append("failure_cost")
 
 
 def _calendar(run: outcome.Outcome, made: Made) -> None:
     made.targets.append("phase_end_wall_s")
+    if run.deadline is not None and run.start is not None:
+        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
+        made.targets.append("meets_deadline_in_tranches" if run.tranches else "meets_deadline")
     if run.start is None or not run.tranches:
         return
     names = [tranche.date.isoformat() for tranche in run.tranches]
@@ -246,7 +282,8 @@ def _calendar(run: outcome.Outcome, made: Made) -> None:
         made.put(f"tranche_arrival_s[{name}]", max(seconds(run.start, tranche.date), 0.0), "spec", "run.tranches")
         made.put(f"tranche_accelerators[{name}]", tranche.accelerators, "spec", "run.tranches")
     made.targets += ["phase_end_calendar_s", "calendar_s", "tranche_delay_s"]
-    made.notes.append("tranches: throughput in proportion to the accelerators there, taking them in costs no time (assumed)")
+    spares = ", spares come with them in proportion" if getattr(run, "failures", None) else ""
+    made.notes.append(f"tranches (assumed): throughput in proportion to what is there, taking it in costs no time{spares}")
 
 
 def seconds(start: datetime.date, end: datetime.date) -> float:
@@ -263,18 +300,11 @@ def _other(other: outcome.Other, made: Made) -> None:
 def _launch(launch: outcome.Launch, run: outcome.Outcome, made: Made) -> None:
     made.put("launch_wait_s", 0.0, "spec", "launch now")
     made.put("launch_doubling_s", launch.improvement_doubling or math.inf, "spec", "run.launch.improvement_doubling")
-    made.put("launch_excess", launch.failure_excess or 0.0, "spec", "run.launch.failure_excess")
-    made.put("launch_settling_s", launch.failure_settling or 1.0, "spec", "run.launch.failure_settling")
     made.targets += ["launch_run_s", "launch_finish_s"]
     if run.deadline is not None and run.start is not None:
-        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
         made.targets.append("deadline_tokens")
     failures = getattr(run, "failures", None)
-    if launch.failure_excess and not failures:
-        made.notes.append("run.launch.failure_excess has no effect here: without run.failures nothing fails")
-    if failures and failures.early_life and launch.failure_excess:
-        made.notes.append("run.launch.failure_excess comes on top of run.failures.early_life; run.launch.ages counts it once")
-    elif failures and failures.early_life and not launch.ages:
+    if failures and failures.early_life and not launch.ages:
         made.notes.append("the hardware is as old after a wait as now: run.launch.ages says that it runs meanwhile")
     if run.tranches:
         made.notes.append("launch or wait is compared on the whole cluster, not on its tranches")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.graph import quantity
+from codesign.graph import add, quantity, worst
 from codesign.laws import batch, compression, repeated_data, scaling, semisync
 from codesign.laws.scaling import Law
 
@@ -28,11 +28,17 @@ def run_compute_FLOP(law_parameters, run_tokens) -> Array:
 
 
 @quantity("tokens", source="EQ-42; constants of Muennighoff 2023, carried over to the chosen law")
-def seen_tokens(data_given, run_tokens, unique_tokens, data_efficiency) -> Array:
-    """Tokens of the law's data that the run is worth: repeats count less, efficient data more."""
+def law_tokens(data_given, run_tokens, unique_tokens, data_efficiency) -> Array:
+    """Tokens of the law's data that the run reads: repeats count less, efficient data more."""
     if not data_given:
         return run_tokens * 1.0
     return repeated_data.effective_tokens(run_tokens, unique_tokens) * data_efficiency
+
+
+@quantity("tokens", source="EQ-47: E_min of E = E_min (1 + B/B_crit), where run.loss.batch is counted")
+def seen_tokens(law_tokens, batch_worth) -> Array:
+    """Tokens that the run is worth to the law: what a large batch wastes taken off."""
+    return law_tokens * batch_worth
 
 
 @quantity("1", source="EQ-42: parameters beyond those that unique data can use count less; Muennighoff's law only")
@@ -92,14 +98,14 @@ def final_loss(law_loss, precision_loss, sites_loss) -> Array:
 
 @quantity("1", source="definition: the loss that the same time in 16 bits reaches, over that of the law")
 def low_precision_break_even(
-    law_loss, loss_floor, size_loss, data_given, run_tokens, wide_step_ratio, unique_tokens, data_efficiency, loss_law,
-    law_data_scale, law_beta,
+    law_loss, loss_floor, size_loss, data_given, run_tokens, wide_step_ratio, unique_tokens, data_efficiency, batch_worth,
+    loss_law, law_data_scale, law_beta,
 ) -> Array:
     """Relative loss increase at which a low-precision recipe gives back all that its speed gains, in equal time."""
     tokens = run_tokens / wide_step_ratio
     if data_given:
         tokens = repeated_data.effective_tokens(tokens, unique_tokens) * data_efficiency
-    wide = data_loss(loss_law, tokens, size_loss, law_data_scale, law_beta)
+    wide = data_loss(loss_law, tokens * batch_worth, size_loss, law_data_scale, law_beta)
     return (loss_floor + size_loss + wide) / law_loss - 1.0
 
 
@@ -231,9 +237,9 @@ def serving_optimal_loss(
 
 
 @quantity("1", over="phase", source="EQ-41, the law read at the tokens seen so far: mid-run losses lie above it")
-def phase_end_loss(loss_law, phase_end_share, seen_tokens, loss_floor, size_loss, law_data_scale, law_beta) -> Array:
-    """Loss at the end of a phase, as if its learning rate had decayed there."""
-    tokens = seen_tokens * phase_end_share
+def phase_end_loss(loss_law, phase_end_share, law_tokens, loss_floor, size_loss, law_data_scale, law_beta) -> Array:
+    """Loss at the end of a phase, as if its learning rate had decayed there and its batch wasted nothing."""
+    tokens = law_tokens * phase_end_share
     if loss_law == "kaplan":
         return np.maximum(size_loss, scaling.kaplan_loss_of_tokens(tokens))
     return loss_floor + size_loss + law_data_scale / tokens**law_beta
@@ -255,6 +261,26 @@ def batch_over_critical(phase_step_tokens, critical_batch_tokens) -> Array:
 def batch_waste(batch_over_critical) -> Array:
     """Share of a phase's tokens that a smaller batch would not have needed for the same loss."""
     return 1.0 - 1.0 / batch.tokens_over_least(batch_over_critical)
+
+
+@quantity("1", source="EQ-47; an upper bound of the waste: the batches of the law's own runs wasted a part of it too")
+def batch_worth(phase_share, batch_waste) -> Array:
+    """Share of the run's tokens that count at its batches, against batches far below the critical one."""
+    return add(phase_share[phase] * (1.0 - batch_waste[phase]) for phase in batch_waste)
+
+
+def _critical_message(values) -> str:
+    over = {key[1]: float(np.ravel(value)[0]) for key, value in values.items() if key[0] == "batch_over_critical"}
+    phase = max(over, key=lambda one: over[one])
+    tokens = float(np.ravel(values[f"phase_step_tokens[{phase}]"])[0])
+    what = f"the global batch of phase {phase}, {tokens:,.0f} tokens, is {over[phase]:.3g} times its critical batch"
+    return f"{what}: run.loss.batch bounded allows {tokens / over[phase]:,.0f}, and counted takes the waste off the tokens"
+
+
+@quantity("1", source="EQ-47; run.loss.batch bounded", message=_critical_message)
+def within_critical_batch(batch_over_critical) -> Array:
+    """No phase has a larger batch than the critical one at its end."""
+    return (worst(batch_over_critical.values()) <= 1.0).astype(np.float64)
 
 
 @quantity("tokens", source="EQ-48: 0.58 D^0.571, Step Law 2025, arXiv 2503.04715")

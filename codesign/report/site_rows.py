@@ -188,7 +188,8 @@ def strategy_table(run: RunPlan) -> list[Row]:
             "utilisation": view.percent(one.value("wan_utilisation")),
             "compute for the same loss": f"{one.value('sync_loss_multiplier'):.3g} x",
             "effective compute": view.percent(one.value("effective_compute_share")),
-            "over the fastest site": f"{one.value('sites_gain'):.3g} x",
+            "goodput": view.percent(one.value("goodput")), "over the fastest site": f"{one.value('sites_gain'):.3g} x",
+            "times goodput": f"{one.rank:.3g} x",
         })
     return rows
 
@@ -206,7 +207,7 @@ def strategy_summary(run: RunPlan) -> str:
     found = _done(run)
     own = next(one for one in found if one.name == STATED)
     best = found[0]
-    said = f"As stated: {own.rank:.3g} times the fastest site alone, loss counted as compute"
+    said = f"As stated: {own.rank:.3g} times the fastest site alone, loss counted as compute, times goodput"
     return f"{said}, the best of these." if best is own else f"{said}; {best.name}: {best.rank:.3g} times."
 
 

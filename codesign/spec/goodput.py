@@ -13,12 +13,14 @@ from codesign.spec.run import Run
 
 TARGETS = (
     "policy_goodput", "policy_share", "policy_goodput_per_accelerator", "policy_days", "policy_best_interval_s",
-    "policy_interval_s", "policy_failures", "policy_memory_share", "policy_spare_nodes",
+    "policy_interval_s", "policy_failures", "policy_memory_share", "policy_spare_nodes", "policy_all_spare_nodes",
     "goodput", "interruptions_per_s", "component_failures_per_s", "component_replicas_hit", "domain_replicas_hit",
     "failures_per_day", "mean_time_to_failure_s", "checkpoint_interval_s", "checkpoint_B", "checkpoint_write_s",
     "checkpoint_blocking_s", "expected_failures", "rare_event_s", "rare_events", "data_rare_events", "run_days",
-    "checkpoints_kept", "checkpoint_mean_Bps", "nodes_in_repair",
+    "checkpoints_kept", "checkpoint_mean_Bps", "component_survives", "nodes_in_repair",
+    "run_ends",
 )  # fmt: skip
+_SMALL_JOB = 4000.0  # accelerators below which published rates tell too few failures (EQ-60)
 _REPAIRED = ("accelerator", "host", "nic", "link", "switch")
 _MOMENTS = {"adamw": 2.0, "adamw-8bit": 0.5, "sgd": 1.0, "muon": 1.0}  # moments held, of the moments' width
 # recovery times that no report of the data file prints as a number
@@ -28,6 +30,7 @@ _ASSUMED = {
     "repair": (172800.0, "assumed", "EQ-68: two days from drain to return"),
     "site_outage": (0.0, "spec", "run.failures.mtbf.site is not given"),
 }
+_SLOWDOWN = (0.035, "assumed", "CheckFreq (FAST'21) keeps what checkpoints beside the compute cost within 3.5 %")
 
 
 class Made(Protocol):
@@ -42,12 +45,15 @@ class Made(Protocol):
     def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
-def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: float) -> None:
-    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy. `parameters`: of the model, MTP included.
+def leaves(
+    made: Made, run: Run | None, problem: resolve.Problem, parameters: float, step_s: float, storage_share: float = 1.0
+) -> None:
+    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy; nothing where nothing fails.
 
-    `step_s`: the step of the first phase.
+    `problem`: the cluster and layout that fail; `parameters`: of the model, MTP included; `step_s`: of the first phase;
+    `storage_share`: what these accelerators have of the job's storage. The section comes apart: a problem may be shared by
+    runs of the same step, and that of a phase has none.
     """
-    run = problem.spec.run
     if run is None or run.failures is None or run.checkpoint is None:
         return
     made.targets += TARGETS
@@ -57,9 +63,9 @@ def leaves(made: Made, problem: resolve.Problem, parameters: float, step_s: floa
     _rates(made, problem, run.failures)
     _recovery(made, run.failures)
     _factors(made, run)
-    _checkpoint(made, problem, run.checkpoint, parameters)
+    _checkpoint(made, problem, run.checkpoint, parameters, storage_share)
     _stated_interval(made, run.checkpoint, step_s)
-    _policy(made, problem)
+    _policy(made, run)
 
 
 # ---------------------------------------------------------------------------------------------------- layout
@@ -92,6 +98,7 @@ def _layout(made: Made, problem: resolve.Problem) -> None:
     degrees = {"tp": layout.tp, "cp": layout.cp, "pp": layout.pp, "ep": 1, "dp": layout.dp}
     stride = math.prod(degrees[name] for name in layout.order[: layout.order.index("dp")])
     made.put("data_parallel", layout.dp, "spec", "layout.dp")
+    made.put("site_data_parallel", layout.dp, "spec", "layout.dp")
     made.put("data_parallel_stride", stride, "spec", "layout.order and the degrees inside data parallelism")
     for name, (value, kind, source) in _domain_ranks(problem).items():
         made.put(f"domain_ranks[{name}]", value, kind, source)
@@ -110,9 +117,12 @@ def _layout(made: Made, problem: resolve.Problem) -> None:
     copied = layout.dp // whole >= 2
     unit = whole if copied else max(experts, 1.0)
     units = max(layout.dp // unit, 1.0)
-    made.put("elastic_units", units, "spec", "layout: groups of replicas with a whole copy of the state, or replicas")
+    for name in ("elastic_units", "site_elastic_units"):
+        made.put(name, units, "spec", "layout: groups of replicas with a whole copy of the state, or replicas")
     made.put("elastic_unit_replicas", unit, "spec", "layout: replicas that go together")
     made.structure["live_copies"] = bool(copied)
+    made.structure["other_sites"] = False
+    made.put("lockstep_groups", 1.0, "spec", "all accelerators take every step together")
 
 
 def _footing(made: Made, name: str) -> tuple[str, str]:
@@ -177,8 +187,8 @@ def _rates(made: Made, problem: resolve.Problem, failures: sections.Failures) ->
         made.put(f"component_repaired[{name}]", float(name in _REPAIRED), "spec", "parts that are out until they are repaired")
         made.put(f"component_ages[{name}]", float(name == "accelerator"), "spec", "run.failures.early_life")
     made.put("failure_rate_factor", 1.0, "spec", "all rates of failures together, for what-if")
-    own_all = all(getattr(failures.mtbf, name) is not None for name in held.per_s if name in sections.COMPONENTS)
-    made.structure["failure_rate_interval"] = (1.0, 1.0) if own_all else (held.low, held.high)
+    published = [f"component_unit_per_s[{name}]" for name in sections.COMPONENTS
+                 if name in held.per_s and getattr(failures.mtbf, name) is None and made.leaves[f"component_units[{name}]"].value]
     made.put("rare_event_probability", 1e-6, "spec", "definition: once in a million steps")
     corruption = failures.corruption
     if corruption is not None and corruption.mtbf is not None:
@@ -186,9 +196,29 @@ def _rates(made: Made, problem: resolve.Problem, failures: sections.Failures) ->
     else:
         rate = held.per_s.get("corruption", 0.0)
         made.put("corruption_unit_per_s", rate, held.kind, f"rates {held.name}: {held.source}")
+        published += ["corruption_unit_per_s"] if rate else []
+    made.structure["published_rates"] = tuple(published)
+    made.structure["published_interval"] = (held.low, held.high) if held.low and held.high and published else None
     detect = corruption.detect if corruption else 0.0
     source = "run.failures.corruption.detect" if corruption else "corruption is taken to be noticed at once"
     made.put("corruption_detect_s", detect, "spec" if corruption else "assumed", source)
+
+
+def beyond_evidence(made: Made, problem: resolve.Problem) -> None:
+    """Notes where published rates are used outside the sizes of job that they were reported for."""
+    run = problem.spec.run
+    if run is None or run.failures is None or not made.structure.get("published_rates"):
+        return
+    held, size = failure_rates.rates(run.failures.rates), made.leaves["lockstep_accelerators"].value
+    if size > held.largest:
+        times = f"{size / held.largest:.3g} times as many"
+        largest = f"jobs of up to {held.largest:,.0f} accelerators"
+        made.notes.append(f"EXTRAPOLATED: rates {held.name} are of {largest}, what fails together here has {times}")
+    if size < _SMALL_JOB:
+        made.notes.append(
+            f"rates by node hold for jobs of {_SMALL_JOB:,.0f} accelerators and more; smaller ones failed more often: every "
+            "7.9 h at 1,024, where the rate says 28.8 h (EQ-60, Kokolis 2024, arXiv 2410.21680)"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- recovery
@@ -214,6 +244,7 @@ def _factors(made: Made, run: Run) -> None:
         made.put("settling_s", 1.0, "assumed", "no early life")
     else:
         # a quantity takes the place of the age where it is that of the launch
+        made.targets.append("early_life_start_factor")
         age = "hardware_age_s" if run.launch is not None and run.launch.ages else "burn_in_s"
         for leaf, name in (("early_failed_share", "failed_share"), ("settling_s", "settling"), (age, "age"),
                            ("early_replaced_share", "replaced_share")):  # fmt: skip
@@ -233,7 +264,9 @@ def _factors(made: Made, run: Run) -> None:
 # ---------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _checkpoint(made: Made, problem: resolve.Problem, checkpoint: sections.Checkpoint, parameters: float) -> None:
+def _checkpoint(
+    made: Made, problem: resolve.Problem, checkpoint: sections.Checkpoint, parameters: float, storage_share: float
+) -> None:
     made.put("checkpoint_parameters", parameters, "spec", "parameters of the model, multi-token prediction included")
     # what the master copy leaves out is kept in the width of the compute copy
     wide = "master_B" if problem.leaves["master_B"].value else "parameter_B"
@@ -241,18 +274,24 @@ def _checkpoint(made: Made, problem: resolve.Problem, checkpoint: sections.Check
     made.put("checkpoint_moment_B", problem.leaves["moment_B"].value, "spec", problem.leaves["moment_B"].source)
     optimizer = problem.structural()["optimizer"]
     made.put("checkpoint_moments", _MOMENTS[optimizer], "spec", f"training.optimizer {optimizer}")
-    made.put("checkpoint_storage_Bps", checkpoint.storage_Bps, "spec", "run.checkpoint.storage_Bps")
+    part = "" if storage_share == 1.0 else ", shared by groups that each write their own"
+    made.put("checkpoint_storage_Bps", checkpoint.storage_Bps * storage_share, "spec", f"run.checkpoint.storage_Bps{part}")
     read = checkpoint.read_Bps
     source = "run.checkpoint.read_Bps" if read else "run.checkpoint.storage_Bps: reading as fast as writing"
-    made.put("checkpoint_read_Bps", read or checkpoint.storage_Bps, "spec" if read else "assumed", source)
+    read_Bps = (read or checkpoint.storage_Bps) * storage_share
+    made.put("checkpoint_read_Bps", read_Bps, "spec" if read else "assumed", f"{source}{part}")
     for name in ("host_link_Bps", "nic_Bps"):
         leaf = problem.leaves[name]
         made.put(name, leaf.value, leaf.kind, leaf.source)
     if problem.profile.scale_out is None:
         made.put("nic_Bps", problem.leaves["link_Bps"].value, *_kind_of(problem, "link_Bps"))
     kind, slowdown = checkpoint.kind, checkpoint.slowdown
-    source = "run.checkpoint.slowdown" if slowdown is not None else "writing beside the compute takes none of it"
-    made.put("checkpoint_slowdown", slowdown or 0.0, "spec" if slowdown is not None else "assumed", source)
+    if kind == "synchronous":
+        made.put("checkpoint_slowdown", 0.0, "spec", "run.checkpoint.kind synchronous: nothing is computed meanwhile")
+    elif slowdown is not None:
+        made.put("checkpoint_slowdown", slowdown, "spec", "run.checkpoint.slowdown")
+    else:
+        made.put("checkpoint_slowdown", *_SLOWDOWN)
     made.structure["checkpoint_kind"] = kind
     made.structure["interval_is_stated"] = checkpoint.interval != "auto"
     apart = checkpoint.apart or "rack"
@@ -268,7 +307,7 @@ def _stated_interval(made: Made, checkpoint: sections.Checkpoint, step_s: float)
     stated = float(checkpoint.interval)
     value = {name: leaf.value for name, leaf in made.leaves.items()}
     each = value["checkpoint_weight_B"] + value["checkpoint_moments"] * value["checkpoint_moment_B"]
-    write_s = value["checkpoint_parameters"] * each / checkpoint.storage_Bps if checkpoint.kind != "synchronous" else 0.0
+    write_s = value["checkpoint_parameters"] * each / value["checkpoint_storage_Bps"] if checkpoint.kind != "synchronous" else 0.0
     for least, what in ((step_s, "one step"), (write_s, "one write to storage")):
         if stated < least:
             raise SpecError(
@@ -286,9 +325,7 @@ def _kind_of(problem: resolve.Problem, name: str) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------------- policies
 
 
-def _policy(made: Made, problem: resolve.Problem) -> None:
-    run = problem.spec.run
-    assert run is not None
+def _policy(made: Made, run: Run) -> None:
     chosen = run.policy or "restart"
     known = sections.POLICIES
     if made.leaves["elastic_units"].value < 2:
@@ -298,10 +335,12 @@ def _policy(made: Made, problem: resolve.Problem) -> None:
         known = tuple(name for name in known if name not in ("elastic", "degraded"))
         made.notes.append(f"elastic and degraded are not compared: {why}")
     made.indexes["policy"] = known
+    for name in known:
+        made.put(f"policy_group_share[{name}]", 0.0, "spec", "one group: nobody else to wait for")
     made.structure["chosen_policy"] = chosen
     spares = run.spares
     made.structure["spares_are_stated"] = bool(spares and spares.count is not None)
-    made.structure["elastic_has_spares"] = spares is not None
+    made.structure["spares_are_given"] = spares is not None
     quantile = spares.quantile if spares and spares.quantile is not None else 0.99
     given = bool(spares and spares.quantile is not None)
     made.put("spare_quantile", quantile, "spec" if given else "assumed", "run.spares.quantile")

@@ -90,7 +90,6 @@ STRUCTURES: dict[Callable[..., Any], list[dict[str, Any]]] = {
     semisync.diloco_batch_tokens: [{"replicas": m} for m in semisync.DILOCO_BATCH],
     transport.delivered_Bps: [{"transport": kind} for kind in ("lossless", "go-back-n", "selective-repeat", "tcp")],
     batch.power_lines_batch_tokens: [{"exponent": 0.383}],
-    reliability.replaced_hazard_per_s: [{"points": 33}],
     **{law: [{"law": scaling.BESIROGLU.law}] for law in (
         scaling.loss, scaling.optimum, scaling.effective_compute_FLOP, scaling.inference_aware_optimum,
         repeated_data.data_bound_FLOP, repeated_data.epochs_at_optimum, scaling.tokens_for, scaling.compute_for_FLOP,

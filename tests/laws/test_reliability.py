@@ -246,24 +246,6 @@ def test_cumulative_hazard_is_the_integral_and_the_mean_rate_its_quotient():
     assert reliability.after_burn_in_per_s(row(0.02), row(0.004), row(20.0), row(20.0)) == pytest.approx(0.004 + 0.016 / math.e)
 
 
-def test_replacement_by_new_parts_keeps_the_hazard_up():
-    """Against 40,000 slots played through; repair alone leaves the hazard as it is."""
-    law = (row(0.02), row(0.004), row(20.0))
-    times, rate = reliability.replaced_hazard_per_s(row(54.0), *law, row(0.0))
-    np.testing.assert_allclose(rate, reliability.hazard_per_s(times, *law), rtol=1e-12)
-    times, rate = reliability.replaced_hazard_per_s(row(54.0), *law, row(1.0))
-    assert (rate[0, 1:] > reliability.hazard_per_s(times, *law)[0, 1:]).all()
-    rng, slots, failures = np.random.default_rng(5), 40_000, 0
-    now = np.zeros(slots)
-    while now.size:
-        target = rng.exponential(size=now.size)
-        ages = np.linspace(0, 54, 2001)
-        life = np.interp(target, reliability.cumulative_hazard(ages, *law), ages, right=np.inf)
-        now = (now + life)[now + life < 54]
-        failures += now.size
-    assert np.trapezoid(rate[0], times[0]) == pytest.approx(failures / slots, rel=0.02)
-
-
 def test_early_hazard_of_a_reported_share_loses_that_share():
     settled, settling_s = row(1e-9), row(20 * DAY_S)
     early = reliability.early_per_s_of_share(row(reliability.EARLY_FAILED_SHARE), settled, settling_s)
