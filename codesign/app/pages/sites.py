@@ -58,7 +58,7 @@ def _traffic(run: RunPlan) -> None:
     classes = site_rows.classes(run)
     kind = st.selectbox("Class of traffic", classes, key="class", bind="query-params")
     show_chart(site_rows.matrix_rows(run, kind), charts.matrix(), site_rows.matrix_summary(run, kind))
-    st.caption("Mean rate over the step, from the site of the row to that of the column; of many sites, what one of a kind sends.")
+    st.caption("Mean rate over the step, from the site of the row to that of the column; of many sites, what one sends.")
     show_table(site_rows.traffic_table(run), "traffic-sites")
     st.markdown("##### State that must move")
     show_table(site_rows.move_table(run), "moves")
