@@ -54,11 +54,11 @@ def memory(capacity_GiB: float) -> Chart:
     }
     once: Chart = {"data": {"values": [{}]}}
     line = {
-        **once, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        **once, "mark": {"type": "rule", "aria": False, "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
         "encoding": {"y": {"datum": capacity_GiB}},
     }
     named = {
-        **once, "mark": {"type": "text", "align": "left", "dy": -8, "color": palette.LIMIT, "fontWeight": "bold"},
+        **once, "mark": {"type": "text", "aria": False, "align": "left", "dy": -8, "color": palette.LIMIT, "fontWeight": "bold"},
         "encoding": {"y": {"datum": capacity_GiB}, "x": {"value": 4}, "text": {"value": "capacity"}},
     }
     return {"height": 480, "layer": [bars, line, named]}
@@ -160,7 +160,7 @@ def swings(step_s: float) -> Chart:
         },
     }
     line = {
-        "data": {"values": [{}]}, "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        "data": {"values": [{}]}, "mark": {"type": "rule", "aria": False, "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
         "encoding": {"x": {"datum": step_s}},
     }
     return {"height": {"step": _ROW}, "layer": [bars, line]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codesign.app.state import State
@@ -12,6 +12,7 @@ from codesign.spec import failure_rates, load, presets, profiles, schema, stacks
 from codesign.spec.load import Document
 
 AUTOMATIC = "automatic"  # how a null is shown: derived from the rest
+_NOTHING = object()  # where a document holds no value, not even a null
 _TOKENS = ((1e12, "T tokens"), (1e9, "B tokens"), (1e6, "M tokens"))
 _OVERRIDE = "cluster.override."
 
@@ -70,13 +71,27 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "run.policy": ("After a failure", "What the job does without a spare."),
         "run.spares.quantile": ("Spares", "Share of the time in which enough spares stand ready."),
     },
+    # a star stands for each entry of a list
+    "Sites": {
+        "sites.*.count": ("Sites alike", "Equal sites of this kind."),
+        "sites.*.cluster.accelerators": ("Accelerators", "Of one site; empty: as in the cluster."),
+        "sites.*.cluster.profile": ("Accelerator", "Automatic: as in the cluster."),
+        "links.*.bandwidth": ("Bandwidth", "Per direction, for example 10 Tb/s."),
+        "links.*.route_km": ("Length, km", "Of the fibre; light takes 4.9 us a km."),
+        "links.*.round_trip": ("Round trip", "Measured, for example 30 ms."),
+        "links.*.loss": ("Packet loss", "Share of the packets that are lost."),
+        "sync.inner_steps": ("Inner steps (H)", "Steps between two exchanges of outer gradients."),
+    },
 }
 # Names that a text field may hold, beyond what the schema knows.
 _NAMES: Mapping[str, Any] = {
     "model": presets.names, "cluster.profile": profiles.names, "cluster.fabric": profiles.fabric_names,
-    "software.stack": stacks.names, "run.failures.rates": failure_rates.names,
+    "software.stack": stacks.names, "run.failures.rates": failure_rates.names, "sites.*.cluster.profile": profiles.names,
 }
-_OPTIONAL = ("cluster.fabric",)
+_OPTIONAL = ("cluster.fabric", "sites.*.cluster.profile")
+_MOST_ENTRIES = 8  # of a list that have widgets
+# Shown only where the spec writes them: what they say can be said otherwise, or not at all.
+_WRITTEN = ("links.*.route_km", "links.*.round_trip", "sync.inner_steps")
 # A change of one of these leaves the field to be derived, where the spec holds a value that was right before.
 _FREES = {
     **dict.fromkeys(("layout.tp", "layout.pp", "layout.cp", "cluster.accelerators"), ("layout.dp",)),
@@ -112,17 +127,50 @@ class Field:
 
 
 def shown(found: Document) -> dict[str, list[Field]]:
-    """The fields of each group that belong to this spec: those of the run and of experts only where it has them."""
-    groups = {name: [field(path) for path in paths if _belongs(path, found.data)] for name, paths in GROUPS.items()}
+    """The fields of each group that belong to this spec: those of the run, of experts and of sites only where it has them."""
+    groups = {
+        name: [field(path) if path == one else _of_entry(one, path, found)
+               for one in paths for path in _entries(one, found) if _belongs(path, found)]
+        for name, paths in GROUPS.items()
+    }
     return {name: members for name, members in groups.items() if members}
 
 
-def _belongs(path: str, data: Mapping[str, Any]) -> bool:
+def _entries(pattern: str, found: Document) -> Iterator[str]:
+    """A path for each entry of the list that a star stands for; the path itself without one."""
+    name, star, _ = pattern.partition(".*.")
+    if not star:
+        yield pattern
+        return
+    listed = found.data.get(name)
+    for at in range(min(len(listed), _MOST_ENTRIES) if isinstance(listed, list) else 0):
+        yield pattern.replace("*", str(at))
+
+
+def _of_entry(pattern: str, path: str, found: Document) -> Field:
+    """The field of one entry, under the name of that entry."""
+    name, at, *_ = path.split(".")
+    entry = found.data[name][int(at)]
+    ends = (entry.get("name") or entry.get("between") if isinstance(entry, dict) else None) or at
+    whose = " - ".join(map(str, ends)) if isinstance(ends, list) else str(ends)
+    one = field(pattern)
+    return replace(one, path=path, label=f"{one.label}: {whose[:40]}")
+
+
+def _belongs(path: str, found: Document) -> bool:
+    data = found.data
+    if _starred(path) in _WRITTEN:
+        return value_written(found, path)
     if path.startswith("run."):
         return isinstance(data.get("run"), dict)
     model = data.get("model")
     has_experts = isinstance(model, dict) and isinstance(model.get("moe"), dict)
     return has_experts or not path.startswith(("model.moe.", "layout.ep", "software.moe_"))
+
+
+def _starred(path: str) -> str:
+    """The path in GROUPS of the field of an entry."""
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))
 
 
 @functools.cache
@@ -169,7 +217,10 @@ def _values(form: Mapping[str, Any]) -> tuple[str, ...]:
 def _node(path: str) -> Mapping[str, Any]:
     here: Mapping[str, Any] = _schema()
     for part in path.split("."):
-        here = next(form["properties"][part] for form in _forms(here) if part in form.get("properties", {}))
+        if part == "*":
+            here = next(form["items"] for form in _forms(here) if "items" in form)
+        else:
+            here = next(form["properties"][part] for form in _forms(here) if part in form.get("properties", {}))
     return here
 
 
@@ -187,9 +238,9 @@ def value(found: Document, path: str) -> Any:
     for at, part in enumerate(parts):
         if isinstance(data, str) and ".".join(parts[:at]) in load.SHORTHAND:
             return data if load.SHORTHAND[".".join(parts[:at])] == part else None
-        if not isinstance(data, dict) or part not in data:
-            return None if inside or path in _NAMES else _node(path).get("default")
-        data = data[part]
+        data = _inner(data, part)
+        if data is _NOTHING:
+            return None if inside or _starred(path) in _NAMES else _node(_starred(path)).get("default")
     section = load.SHORTHAND.get(path)
     return data[section] if isinstance(data, dict) and set(data) == {section} else data
 
@@ -233,5 +284,12 @@ def value_written(found: Document, path: str) -> bool:
     """Whether the document holds a value under this dotted name."""
     data: Any = found.data
     for part in path.split("."):
-        data = data.get(part) if isinstance(data, dict) else None
-    return data not in (None, {})
+        data = _inner(data, part)
+    return data is not _NOTHING and data not in (None, {})
+
+
+def _inner(data: Any, part: str) -> Any:
+    """What stands under a name in a section, or at a place in a list; _NOTHING where nothing does."""
+    if isinstance(data, list):
+        return data[int(part)] if part.isdigit() and int(part) < len(data) else _NOTHING
+    return data.get(part, _NOTHING) if isinstance(data, dict) else _NOTHING

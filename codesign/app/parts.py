@@ -13,10 +13,12 @@ from codesign.app.charts import Chart
 from codesign.app.jobs import Job, Work
 from codesign.app.session import Current
 from codesign.app.specs import Fault
+from codesign.app.starters import starters
 from codesign.errors import CodesignError
 from codesign.report import explained, view
 from codesign.report import found as words
 from codesign.report.figures import Figure
+from codesign.spec.load import Document
 
 # whether more of a figure is better -> how its change is coloured, and whether an arrow shows its direction
 COLOURS: dict[str, Literal["normal", "inverse", "off"]] = {"more": "normal", "less": "inverse", "same": "off"}
@@ -146,3 +148,11 @@ def taken_over(now: Current) -> None:
     if state == now.state:
         st.success(f"Taken over into the plan, other than the spec as it is written: {view.plain(said)}. The pinned baseline "
                    "stays; the page Plan shows what moved.", icon=":material/check:")  # fmt: skip
+
+
+def add_section(found: Document, name: str, missing: str) -> None:
+    """What the spec does not ask for, and a button that adds it with the texts of `starters.yaml`."""
+    starter = starters()[name]
+    st.info(missing, icon=":material/add_circle:")
+    st.button(f"Add the section {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
+    st.caption(f"It adds: {view.plain(starter.told)}")

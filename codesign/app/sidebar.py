@@ -10,6 +10,7 @@ from codesign.app import fields, session, specs, state, uploads
 from codesign.app.fields import AUTOMATIC, Field
 from codesign.app.parts import show_fault
 from codesign.app.session import Current
+from codesign.app.starters import starters
 from codesign.errors import CodesignError
 from codesign.report import view
 from codesign.spec.load import Document
@@ -18,7 +19,6 @@ HALF = 94  # pixels of a short field: two of them beside each other
 OPEN = ("Layout", "Training")
 YES, NO = "yes", "no"
 OWN = "(your own spec)"
-RUN = "{failures: {rates: pooled}, checkpoint: {storage_Bps: 200 GB/s}, loss: {law: besiroglu}}"
 
 
 def draw(now: Current) -> None:
@@ -70,8 +70,9 @@ def _fields(now: Current) -> None:
                 for one in members:
                     _field(one, found, now)
     if not fields.value_written(found, "run"):
-        st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=((("run", RUN),),), width="stretch",
-                  help="Adds failures, checkpoints and loss with common values; they can be changed then.")
+        starter = starters()["run"]
+        st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=(starter.changes(found),), width="stretch",
+                  help=starter.told)
 
 
 def _is_short(one: Field) -> bool:

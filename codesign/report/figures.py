@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,9 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
+    """How a figure is made: its value, its interval, their text. `difference`: text of a change, where its share says nothing."""
+
     label: str
     better: str
     quantity: str
@@ -45,9 +47,14 @@ class _Kind:
     of_run: bool = False
 
 
-def figures(plan: Plan, run: RunPlan | None = None, before: tuple[Plan, RunPlan | None] | None = None) -> list[Figure]:
-    """Step, MFU, tokens a day, memory headroom; days and loss where there is a run. `before`: the baseline's plan and run."""
-    return [_figure(kind, plan, run, before) for kind in _KINDS if not kind.of_run or _has(run, kind.quantity)]
+def figures(
+    plan: Plan, run: RunPlan | None = None, before: tuple[Plan, RunPlan | None] | None = None, kinds: Sequence[Kind] = (),
+) -> list[Figure]:
+    """Step, MFU, tokens a day, memory headroom; days and loss where there is a run. `before`: the baseline's plan and run.
+
+    `kinds`: other figures in their place; those that the run does not have are left out.
+    """
+    return [_figure(kind, plan, run, before) for kind in kinds or _KINDS if not kind.of_run or _has(run, kind.quantity)]
 
 
 def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
@@ -60,7 +67,7 @@ def _has(run: RunPlan | None, name: str) -> bool:
     return run is not None and (name in run.inputs.targets or (name, None) in run.values)
 
 
-def _figure(kind: _Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, RunPlan | None] | None) -> Figure:
+def _figure(kind: Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, RunPlan | None] | None) -> Figure:
     now, span = kind.value(plan, run), kind.span(plan, run)
     between = f"80 %: {kind.text(span[0])} to {kind.text(span[1])}" if span else "no interval known"
     delta, better = None, "same"
@@ -71,14 +78,15 @@ def _figure(kind: _Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, Ru
     return Figure(kind.label, kind.text(now), between, delta, better, kind.quantity, kind.of_run)
 
 
-def _change(kind: _Kind, now: float, then: float) -> str:
+def _change(kind: Kind, now: float, then: float) -> str:
     """With its share of what it was; of a ratio the points alone."""
     if kind.difference is None:
         return view.change(now, then, kind.text)
     return f"{'-' if now < then else '+'}{kind.difference(abs(now - then))}"
 
 
-def _needs(run: RunPlan | None) -> RunPlan:
+def needs(run: RunPlan | None) -> RunPlan:
+    """The run of a figure that only a run has."""
     assert run is not None, "a figure of the run is asked for where there is none"
     return run
 
@@ -120,32 +128,51 @@ def _headroom_span(plan: Plan, _: RunPlan | None) -> Span | None:
 
 
 def _days(_: Plan, run: RunPlan | None) -> float:
-    return calendar.end_s(_needs(run)) / DAY_S
+    return calendar.end_s(needs(run)) / DAY_S
 
 
 def _days_span(plan: Plan, run: RunPlan | None) -> Span | None:
-    """The run again with every phase's step at the ends of its interval; none for several sites, which have none."""
-    found, made = plan.step_interval, _needs(run)
-    if not _known(found) or "site_steps" in made.inputs.structure:
-        return None
-    name = "phase_end_calendar_s" if ("phase_end_calendar_s", None) in made.values else "phase_end_wall_s"
-    ends = []
-    for factor in (found.low / plan.step_s, found.high / plan.step_s):
-        steps = {
-            leaf: np.array([made.inputs.leaves[leaf].value * factor])
-            for leaf in made.inputs.leaves if leaf.startswith("phase_healthy_step_s[")
-        }
-        ends.append(float(np.ravel(evaluate(made.inputs, steps, (name,))[name, None])[-1]) / DAY_S)
-    return ends[0], ends[1]
+    name = "phase_end_calendar_s" if ("phase_end_calendar_s", None) in needs(run).values else "phase_end_wall_s"
+    found = run_span(name)(plan, run)
+    return (found[0] / DAY_S, found[1] / DAY_S) if found else None
 
 
-def _loss_span(_: Plan, run: RunPlan | None) -> Span | None:
-    found = joint.spread(_needs(run), "final_loss")
-    return (found.low, found.high) if found else None
+def run_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
+    """What a quantity of the run is with every phase's step at the ends of its interval; several sites have no interval."""
+
+    def span(plan: Plan, run: RunPlan | None) -> Span | None:
+        found, made = plan.step_interval, needs(run)
+        if not _known(found) or "site_steps" in made.inputs.structure:
+            return None
+        ends = []
+        for factor in (found.low / plan.step_s, found.high / plan.step_s):
+            steps = {
+                leaf: np.array([made.inputs.leaves[leaf].value * factor])
+                for leaf in made.inputs.leaves if leaf.startswith("phase_healthy_step_s[")
+            }
+            ends.append(float(np.ravel(evaluate(made.inputs, steps, (name,))[name, None])[-1]))
+        return ends[0], ends[1]
+
+    return span
+
+
+def joint_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
+    """Of joint draws of the loss law's constants, where they are published."""
+
+    def span(_: Plan, run: RunPlan | None) -> Span | None:
+        found = joint.spread(needs(run), name)
+        return (found.low, found.high) if found else None
+
+    return span
 
 
 def _signed_bytes(value: float) -> str:
     return f"{'-' if value < 0 else ''}{units.show(abs(value), 'B')}"
+
+
+def points(value: float) -> str:
+    """A difference of two shares."""
+    return f"{100.0 * value:.1f} points"
 
 
 def _tokens(value: float) -> str:
@@ -154,15 +181,16 @@ def _tokens(value: float) -> str:
     return f"{value / factor:.4g}{name}"
 
 
+DAYS = Kind("Days", "less", "phase_end_wall_s", _days, _days_span, lambda v: f"{v:,.1f}", None, True)
+LOSS = Kind("Final loss", "less", "final_loss", lambda p, r: needs(r).value("final_loss"), joint_span("final_loss"),
+            lambda v: f"{v:.4f}", None, True)
 _KINDS = (
-    _Kind("Step time", "less", "step_s", lambda p, r: p.step_s, _step_span, lambda v: units.show(v, "s")),
-    _Kind("MFU", "more", "mfu", lambda p, r: p.value("mfu"), _rate_span("mfu"), view.percent,
-          lambda v: f"{100.0 * v:.1f} points"),
-    _Kind("Tokens a day", "more", "job_tokens_per_s", lambda p, r: p.value("job_tokens_per_s") * DAY_S, _day_rate_span,
-          _tokens),
-    _Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes,
-          _signed_bytes),
-    _Kind("Days", "less", "phase_end_wall_s", _days, _days_span, lambda v: f"{v:,.1f}", None, True),
-    _Kind("Final loss", "less", "final_loss", lambda p, r: _needs(r).value("final_loss"), _loss_span, lambda v: f"{v:.4f}",
-          None, True),
+    Kind("Step time", "less", "step_s", lambda p, r: p.step_s, _step_span, lambda v: units.show(v, "s")),
+    Kind("MFU", "more", "mfu", lambda p, r: p.value("mfu"), _rate_span("mfu"), view.percent,
+         points),
+    Kind("Tokens a day", "more", "job_tokens_per_s", lambda p, r: p.value("job_tokens_per_s") * DAY_S, _day_rate_span,
+         _tokens),
+    Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes,
+         _signed_bytes),
+    DAYS, LOSS,
 )

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from codesign import units
 from codesign.planner import Plan
 from codesign.report import compare as words
 from codesign.report import view
-from codesign.run import RunPlan
-from codesign.search import compare, site_tables
+from codesign.search import compare
 
-_MOST_WAYS = 60  # rows of traffic from site to site
 _NAMES = ("the baseline", "this plan")
 
 Row = dict[str, Any]
@@ -66,16 +63,3 @@ def moved(before: Plan, now: Plan) -> Moved:
         [f"{part}: {'; '.join(below)}" for part, below in words.cause_lines(c)], parts,
         said or "no part of the step moves",
     )
-
-
-def site_table(run: RunPlan) -> list[Row]:
-    """Bytes from site to site by class; the largest first, where there are very many."""
-    rows = sorted(site_tables.traffic(run), key=lambda row: -row["mean_Bps"])[:_MOST_WAYS]
-    return [
-        {
-            "from": row["from"], "to": row["to"], "class": row["class"], "a step": units.show(row["step_B"], "B"),
-            "mean rate": units.show(row["mean_Bps"], "Bps"), "peak rate": units.show(row["peak_Bps"], "Bps"),
-            "of the link": view.percent(row["link_share"]),
-        }
-        for row in rows
-    ]

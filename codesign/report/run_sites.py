@@ -143,7 +143,7 @@ def link_lines(run: RunPlan) -> list[str]:
 
 def traffic_lines(run: RunPlan) -> list[str]:
     """Traffic from site to site, the largest first; of many sites, what one of a kind sends."""
-    rows = sorted(_grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
+    rows = sorted(grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
     shown = [
         {
             "from": row["from"], "to": row["to"], "class": row["class"].replace("outer gradients", "outer"),
@@ -158,7 +158,7 @@ def traffic_lines(run: RunPlan) -> list[str]:
     return out + _left(rows)
 
 
-def _grouped(run: RunPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def grouped(run: RunPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of many sites, what one of a kind sends to all of a kind: the site of the kind that sends most."""
     own: Steps = run.inputs.structure["site_steps"][run.inputs.structure["first_phase"]]
     if len(own.members) <= _MOST_ALONE:
@@ -283,4 +283,4 @@ def _left(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  ... {more} more"] if more > 0 else []
 
 
-__all__ = ["answer", "lines", "regime_lines", "strategy_lines", "to_dict"]
+__all__ = ["answer", "grouped", "lines", "regime_lines", "strategy_lines", "to_dict"]

@@ -79,6 +79,7 @@ def start(
         "ep": _powers(min(_MOST_EP, shape.moe.experts if shape.moe else 1)),
         "order": ["tp", "cp", "ep", "dp", "pp"],
         "micro_batch": _MICRO_BATCHES,
+        "stages": "default",
         "recompute": ["none", {"granularity": "full", "fraction": "any"}],
     }
     held = space.of(domains.load({**sections, "layout": layout, "search": {"best": 1, "within": 0.0}}))

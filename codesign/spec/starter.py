@@ -1,4 +1,11 @@
-"""The commented spec that `codesign init` writes."""
+"""The commented spec that `codesign init` writes: an example, or one for a model of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
 
 TEXT = """\
 # yaml-language-server: $schema=spec.schema.json
@@ -76,3 +83,32 @@ software: meta-llama3           # a named stack, or {stack: megatron-core, ...} 
 # Other strategies: {strategy: pipeline}, {strategy: semi-synchronous, inner_steps: 50, fragments: 4, delay: 1},
 # and mixed, which is synchronous within a region of the sites and semi-synchronous between them.
 """
+
+_OWN_HEAD = """\
+# yaml-language-server: $schema=spec.schema.json
+# One training run. `codesign plan spec.yaml` says how long a step takes, where the time goes and whether it fits.
+# `codesign schema > spec.schema.json` writes the schema that gives an editor completion and checks.
+"""
+_BEYOND = "# ---- Beyond the step"
+_SAID = {
+    "training": "# assumed by codesign init: write your own batch, sequence and tokens (tokens: 15 T tokens)",
+    "cluster": "# `codesign profiles list`, or a path to a YAML file of your own; fabric: left out, the profile's own network",
+    "software": "# a named stack, or {stack: megatron-core, ...} with settings of your own",
+}
+
+
+def of_model(sections: Mapping[str, Any], notes: Sequence[str], layout_said: str) -> str:
+    """A spec for a model: its sections with comments, then those beyond the step as comments.
+
+    `notes`: what was inferred of the model; `layout_said`: how the layout was found.
+    """
+    said = {**_SAID, "model": "\n".join(f"# {note}" for note in notes), "layout": f"# {layout_said}"}
+    parts = [_OWN_HEAD + _yaml({"version": sections["version"]})]
+    for name in ("model", "training", "layout", "cluster", "software"):
+        head = f"{said[name]}\n" if said[name] else ""
+        parts.append(head + _yaml({name: sections[name]}))
+    return "\n".join([*parts, TEXT[TEXT.index(_BEYOND) :]])
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codesign.app.pages import evidence, plan, search, shapes
+from codesign.app.pages import evidence, plan, run, search, shapes, sites
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,7 @@ PAGES = (
     Page("Plan", "plan", plan.draw),
     Page("Search", "search", search.draw),
     Page("Shapes", "shapes", shapes.draw),
+    Page("Run and failures", "run", run.draw),
+    Page("Sites", "sites", sites.draw),
     Page("Evidence", "evidence", evidence.draw),
 )

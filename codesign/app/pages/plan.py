@@ -10,7 +10,7 @@ from codesign.app.parts import show_chart, show_explanation, show_figures, show_
 from codesign.app.session import Current
 from codesign.evidence import nearest
 from codesign.planner import Plan
-from codesign.report import explained, figures, markdown, moved, strip, view, waterfall
+from codesign.report import explained, figures, markdown, moved, site_rows, strip, view, waterfall
 
 
 def draw() -> None:
@@ -105,9 +105,9 @@ def _traffic(solved: Solved, _: Solved | None) -> None:
     plan = solved.plan
     show_chart(view.traffic_rows(plan), charts.traffic(), "Share of each network link that is used, by traffic class")
     show_table(view.traffic_table(plan), "traffic")
-    if solved.run is not None and (between := moved.site_table(solved.run)):
+    if solved.run is not None and site_rows.has(solved.run):
         st.markdown("##### From site to site")
-        show_table(between, "sites")
+        show_table(site_rows.traffic_table(solved.run), "sites")
 
 
 def _limits(solved: Solved, _: Solved | None) -> None:
