@@ -160,7 +160,8 @@ def swings(step_s: float) -> Chart:
         },
     }
     line = {
-        "data": {"values": [{}]}, "mark": {"type": "rule", "aria": False, "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "aria": False, "strokeDash": [6, 4], "strokeWidth": 2, "color": palette.LIMIT},
         "encoding": {"x": {"datum": step_s}},
     }
     return {"height": {"step": _ROW}, "layer": [bars, line]}
