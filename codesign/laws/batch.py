@@ -23,6 +23,15 @@ def tokens_over_least(batch_over_critical: Array) -> Array:
     return 1.0 + batch_over_critical
 
 
+def tokens_worth(batch_over_critical: Array) -> Array:
+    """Worth of a token to a law of loss: 1 up to the critical batch, 2/(1 + B/B_crit) above it  (EQ-47).
+
+    E/E_min at B_crit over E/E_min at B. Assumed: the runs that laws are fitted to have batches up to about the critical
+    one, so that what such a batch wastes is in their constants already, and only what a larger one wastes comes on top.
+    """
+    return np.minimum(tokens_over_least(np.ones(1)) / tokens_over_least(batch_over_critical), 1.0)
+
+
 def kaplan_critical_batch_tokens(loss: Array) -> Array:
     """2e8/L^(1/0.21) tokens, L on Kaplan's tokenizer: 7.4e6 at 2 nats  (EQ-47, arXiv 2001.08361)."""
     return 2e8 / loss ** np.full(1, 1.0 / 0.21)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.laws.scaling import FLOP_PER_PARAMETER_TOKEN, Law, Optimum, optimum
+from codesign.laws.scaling import FLOP_PER_PARAMETER_TOKEN, Law, Optimum, balance, optimum
 
 Array = NDArray[np.float64]
 
@@ -63,9 +63,7 @@ def data_constrained_loss(parameters: Array, tokens: Array, unique_tokens: Array
 
 def data_bound_FLOP(law: Law, unique_tokens: Array) -> Array:
     """Compute at which the one-epoch optimum of a law uses all unique tokens: D*(C) = U  (EQ-53). Above it data bind."""
-    both = law.alpha + law.beta
-    scale = (law.alpha * law.A / (law.beta * law.B)) ** (1.0 / both)
-    return FLOP_PER_PARAMETER_TOKEN * (unique_tokens * scale) ** (both / law.alpha)
+    return FLOP_PER_PARAMETER_TOKEN * (unique_tokens * balance(law)) ** ((law.alpha + law.beta) / law.alpha)
 
 
 def muennighoff_data_bound_FLOP(unique_tokens: Array) -> Array:

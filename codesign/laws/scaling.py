@@ -113,14 +113,15 @@ def tokens_for(law: Law, target_loss: Array, parameters: Array) -> Array:
         return np.where(left > 0, (law.B / np.where(left > 0, left, 1.0)) ** (1.0 / law.beta), np.inf)
 
 
-def _balance(law: Law) -> Array:
+def balance(law: Law) -> Array:
+    """G = (alpha A/beta B)^(1/(alpha + beta))  (EQ-41)."""
     return (law.alpha * law.A / (law.beta * law.B)) ** (1.0 / (law.alpha + law.beta))
 
 
 def optimum(law: Law, compute_FLOP: Array) -> Optimum:
     """N* = G (C/6)^(beta/(alpha+beta)), D* = (C/6)^(alpha/(alpha+beta))/G, G = (alpha A/beta B)^(1/(alpha+beta))
     (EQ-41): the least loss where C = 6 N D."""
-    scale, both = _balance(law), law.alpha + law.beta
+    scale, both = balance(law), law.alpha + law.beta
     product = compute_FLOP / FLOP_PER_PARAMETER_TOKEN
     return Optimum(scale * product ** (law.beta / both), product ** (law.alpha / both) / scale)
 
@@ -142,7 +143,7 @@ def compute_gain(loss_before: Array, loss_after: Array, irreducible: Array, gamm
 
 def compute_for_FLOP(law: Law, reducible: Array) -> Array:
     """Compute of the optimal run whose loss is E + `reducible`  (EQ-50)."""
-    scale = _balance(law)
+    scale = balance(law)
     at_one = law.A / scale**law.alpha + law.B * scale**law.beta  # reducible loss of the optimum at C = 6
     return FLOP_PER_PARAMETER_TOKEN * (at_one / reducible) ** (1.0 / compute_exponent(law))
 

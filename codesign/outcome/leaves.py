@@ -80,20 +80,23 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
     if loss.law not in outcome.WITHOUT_LOSS:
         _penalty(spec, loss, steps, made)
         made.targets += ["final_loss"]
+    else:
+        made.put("low_precision_penalty", 0.0, "assumed", f"{loss.law} prints no loss")
     if loss.law in ADDITIVE:
         made.targets += ["effective_FLOP", "optimal_parameters", "optimal_tokens", "optimal_loss", "code_bits", "code_mean_loss"]
-        made.targets += ["code_absorbed_bits"]
+        made.targets += ["code_absorbed_bits", "code_end_loss"]
     elif loss.law == "llama3":
         made.targets += ["optimal_parameters", "optimal_tokens"]
     elif loss.law == "deepseek":
         made.targets += ["optimal_token_FLOP", "optimal_tokens"]
     if loss.reference is not None:
         _reference(loss, loss.reference, made)
-    if loss.batch != "counted":
+    if loss.batch in ("told", "bounded"):
         made.put("batch_worth", 1.0, "assumed", f"run.loss.batch {loss.batch}: the waste of a large batch is not counted")
+    elif loss.law in outcome.WITHOUT_LOSS:
+        made.put("batch_worth", 1.0, "assumed", f"{loss.law} prints no loss to count a batch in")
     else:
         made.targets.append("batch_worth")
-        made.notes.append("the waste of the batch is an upper bound: the batches of the law's own runs wasted a part of it too")
     _batch(loss, steps, made)
 
 
@@ -149,6 +152,8 @@ def _reference(loss: outcome.Loss, reference: outcome.Reference, made: Made) -> 
 
 
 def _batch(loss: outcome.Loss, steps: Mapping[str, planner.Plan], made: Made) -> None:
+    if "exchange" not in made.structure:
+        made.put("replicas_batch_factor", 1.0, "spec", "one site")
     done = 0.0
     for name in steps:
         done += made.leaves[f"phase_share[{name}]"].value

@@ -179,7 +179,8 @@ def _shape(run: RunPlan) -> list[str]:
         size = f"{_size(run.value('optimal_parameters'))} parameters (this model {_size(run.value('law_parameters'))})"
     text = f"{size} on {_size(run.value('optimal_tokens'))} tokens"
     if _has(run, "optimal_loss"):
-        text += f", loss {run.value('optimal_loss'):.3f}"
+        fresh = " on fresh data" if _has(run, "data_repeats") and run.value("data_repeats") > 0 else ""
+        text += f", loss {run.value('optimal_loss'):.3f}{fresh}"
     found = [_line("optimum", f"of this compute: {text}")]
     if _has(run, "serving_optimal_parameters"):
         size, tokens = (_size(run.value(f"serving_optimal_{what}")) for what in ("parameters", "tokens"))
@@ -198,14 +199,19 @@ def _batch(run: RunPlan) -> list[str]:
     verdict = "ABOVE" if over[name] > 1 else "below"
     section = run.spec.run
     assert section and section.loss
-    text = f"{_size(batch)} tokens{where}, {over[name]:.2g} times the critical batch of {_size(critical)}: {verdict} it"
+    stands = batch / over[name]
+    together = f" ({_size(critical)} for one replica)" if stands > 1.0001 * critical else ""
+    text = f"{_size(batch)} tokens{where}, {over[name]:.3g} times the critical batch of {_size(stands)}{together}: {verdict} it"
     best = [("Step Law", "step_law_batch_tokens"), ("DeepSeek", "deepseek_batch_tokens"), ("Charles", "charles_batch_tokens")]
     spread = ", ".join(f"{who} {_size(run.value(what))}" for who, what in best)
-    if section.loss.batch == "counted":
-        text += f"; {percent(run.value('batch_worth'))} of the tokens count in the loss"
-    elif over[name] > 1:
-        text += f", which wastes {percent(run.value(f'batch_waste[{name}]'))} of its tokens and is not counted in the loss"
-    return [_line("batch", text), _line("", f"best batches by law differ widely: {spread}")]
+    found = [_line("batch", text)]
+    if over[name] > 1:
+        counted = "batch_worth" in run.inputs.targets
+        how = "not counted in the loss"
+        if counted:
+            how = f"{percent(run.value('batch_worth'))} of the run's count (assumed: laws are fitted up to the critical batch)"
+        found.append(_line("", f"it wastes {percent(run.value(f'batch_waste[{name}]'))} of its tokens; {how}"))
+    return [*found, _line("", f"best batches by law differ widely: {spread}")]
 
 
 def _code(run: RunPlan) -> list[str]:

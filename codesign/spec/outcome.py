@@ -60,8 +60,8 @@ class CriticalBatch(Section):
 class Loss(Section):
     """The scaling law that speaks for this run. Only `besiroglu` has constants that can be drawn jointly.
 
-    `batch`: a global batch above the critical one is told (the default); bounded: refused; counted: the tokens that it
-    wastes are taken off those that the law sees.
+    `batch`: the tokens that a global batch above the critical one wastes are counted (null, the default): taken off those
+    that the law sees; told: shown only; bounded: such a batch is no plan.
     """
 
     law: LossLaw = "besiroglu"
@@ -69,7 +69,7 @@ class Loss(Section):
     gains: tuple[Gain, ...] = ()
     low_precision_penalty: Penalty | None = None
     critical_batch: CriticalBatch | None = None
-    batch: Literal["told", "bounded", "counted"] = "told"
+    batch: Literal["told", "bounded", "counted"] | None = None  # null: counted
 
 
 class DataEfficiency(Section):
@@ -255,6 +255,9 @@ def _run_tokens(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         yield "run.data.raw_B", "run.data.raw_B has no effect without run.loss: the code length is of a loss curve"
     if data.efficiency is not None and run.loss is None:
         yield "run.data.efficiency", "run.data.efficiency has no effect without run.loss"
+    if data.efficiency is not None and run.loss is not None and run.loss.law in WITHOUT_LOSS:
+        name = "run.data.efficiency"
+        yield name, f"{name} has no effect: {run.loss.law} prints an optimum, no loss"
 
 
 def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
@@ -281,6 +284,8 @@ def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield "run.ladder", f"run.ladder needs a law with a loss, and {loss.law} prints none: write besiroglu"
     if loss.gains and loss.reference is None:
         yield "run.loss.gains", "run.loss.gains has no effect without run.loss.reference: a gain is over another recipe"
+    elif loss.gains and loss.law in _NO_OPTIMUM:
+        yield "run.loss.gains", f"run.loss.gains has no effect: {loss.law} gives no effective compute; write besiroglu"
 
 
 def _phase_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
