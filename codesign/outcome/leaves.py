@@ -81,7 +81,8 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
         _penalty(spec, loss, steps, made)
         made.targets += ["final_loss"]
     else:
-        made.put("low_precision_penalty", 0.0, "assumed", f"{loss.law} prints no loss")
+        for name in ("own_floor", "own_size_scale", "own_data_scale"):
+            made.put(name, 0.0, "assumed", f"{loss.law} prints no loss")
     if loss.law in ADDITIVE:
         made.targets += ["effective_FLOP", "optimal_parameters", "optimal_tokens", "optimal_loss", "code_bits", "code_mean_loss"]
         made.targets += ["code_absorbed_bits", "code_end_loss"]
@@ -93,9 +94,7 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
         _reference(loss, loss.reference, made)
     if loss.batch in ("told", "bounded"):
         made.put("batch_worth", 1.0, "assumed", f"run.loss.batch {loss.batch}: the waste of a large batch is not counted")
-    elif loss.law in outcome.WITHOUT_LOSS:
-        made.put("batch_worth", 1.0, "assumed", f"{loss.law} prints no loss to count a batch in")
-    else:
+    elif loss.law not in outcome.WITHOUT_LOSS:
         made.targets.append("batch_worth")
     _batch(loss, steps, made)
 

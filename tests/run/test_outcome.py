@@ -212,11 +212,11 @@ def test_tokens_that_a_batch_above_the_critical_one_wastes_do_not_count():
     critical = {"critical_batch": {"tokens": 128 * 8192 / 3, "source": "own sweep"}}
     told, counted = made(loss={**critical, "batch": "told"}), made(loss=critical)
     assert counted.value("batch_worth") == pytest.approx(0.5) and counted.value("seen_tokens") == pytest.approx(0.5e12)
-    assert counted.value("law_loss") == pytest.approx(one(told, "law_loss", run_tokens=5e11)[0]) > told.value("law_loss")
+    assert counted.value("law_loss") == pytest.approx(one(told, "law_loss", run_tokens=5e11)[0], rel=1e-12)
     assert made(loss={**critical, "batch": "counted"}).value("final_loss") == counted.value("final_loss")
     # phases count with their tokens
-    phases = [{"name": "ramp", "share": 0.25, "global_batch_sequences": 32}, {"name": "main"}]
-    assert made(loss=critical, phases=phases).value("batch_worth") == pytest.approx(0.25 + 0.75 / 2.0)
+    phases = [{"name": "ramp", "share": 0.25, "global_batch_sequences": 64}, {"name": "main"}]
+    assert made(loss=critical, phases=phases).value("batch_worth") == pytest.approx(0.25 * 0.8 + 0.75 / 2.0)
     text = " ".join(" ".join(run_outcome.lines(counted)).split())
     assert "it wastes 50.0 % of its tokens; 50.0 % of the run's count (assumed: laws are fitted up to the critical" in text
 
