@@ -23,6 +23,7 @@ TARGETS = (
     "wan_utilisation", "sync_loss_multiplier", "sync_loss_multiplier_low", "effective_compute_share",
     "effective_compute_share_high", "sites_gain", "even_split_factor",
 )
+_LEAST_GRADIENT_BITS = 16  # in which gradients are added up in practice
 _DATA_TOKEN_B = 4.0  # a token as a 32-bit number, where the spec has no input section
 
 
@@ -308,12 +309,23 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
         made.notes.append(f"exchange between sites: {exchange.kind}, the one that loads the busiest link less")
     if sync.overlap == "one-step-late" and exchange.gradient:
         made.notes.append("gradients one step late: what that costs in loss is not published for large models, and not counted")
+    if sync.gradient_bits is not None and sync.gradient_bits < _LEAST_GRADIENT_BITS and exchange.gradient:
+        bits = f"gradients of {sync.gradient_bits:g} bits between sites: below the {_LEAST_GRADIENT_BITS} of common practice"
+        made.notes.append(f"{bits}; what that costs in loss is not counted")
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:
-            made.notes.append("loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)")
+            made.notes.append(_delayed(sync.delay))
         if sync.outer_bits < 4:
             made.notes.append(f"outer gradients of {sync.outer_bits:g} bits: below the 4 that are measured (arXiv 2501.18512)")
+
+
+def _delayed(steps: float) -> str:
+    """What is known of the loss of a late outer step: the evidence is of one inner step, and of a whole round."""
+    ratio = semisync.OVERLAP_LOSS_FACTOR
+    said = f"fragments {steps:g} inner steps late: their loss is not counted. Measured at 0.5 B: none for one inner step"
+    eager, late = (ratio[name] - 1.0 for name in ("outer-eager", "outer-delayed"))
+    return f"{said}, {eager:.1%} (corrected for it) to {late:.0%} for a whole round (arXiv 2502.12996)"
 
 
 def extrapolations(made: Inputs) -> list[str]:
@@ -333,5 +345,6 @@ def beyond_evidence(parameters: float, replicas: float, inner_steps: float) -> l
     if parameters > semisync.MOST_PARAMETERS:
         out.append(f"EXTRAPOLATED: {parameters:.3g} parameters, loss published to {semisync.MOST_PARAMETERS:g}")
     if inner_steps != 30:
-        out.append(f"loss penalty fitted at 30 inner steps, used for {inner_steps:g}: no law of H is published")
+        few = "; below 30 an upper bound, all of it from the second inner step on" if inner_steps < 30 else ""
+        out.append(f"loss penalty fitted at 30 inner steps, used for {inner_steps:g}: no law of H is published{few}")
     return out

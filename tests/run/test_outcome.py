@@ -525,6 +525,11 @@ def test_a_window_and_a_mixture_read_less():
     model = {"preset": "llama-3-8b", "sliding_window": {"window": 1024, "local": 3}}
     windowed = made(_spec={"model": model}, serving=SERVING)
     assert windowed.value("full_sequence_B") == pytest.approx(dense.value("served_kv_B") * (0.25 * 4500 + 0.75 * 1024))
+    long = {**SERVING, "prompt_tokens": 100_000, "output_tokens": 1}
+    whole, short = made(serving=long), made(_spec={"model": model}, serving=long)
+    attended = 0.25 * 50_000 + 0.75 * 1024 * (1 - 1024 / 200_000)
+    assert short.value("prefill_attended_tokens") == pytest.approx(attended)
+    assert short.value("prefill_work_s") < 0.6 * whole.value("prefill_work_s")
     mixture = made(_spec={"model": "mixtral-8x7b", "layout": {**SMALL["layout"], "ep": 8}}, serving={**SERVING, "batch": 1})
     experts = mixture.value("expert_parameters_stored")
     assert mixture.value("decode_read_B") == pytest.approx(mixture.value("served_weights_B") - 2 * experts * (1 - 2 / 8))
