@@ -39,8 +39,11 @@ class SpecError(CodesignError):
 
     exit_code = 2
 
-    def __init__(self, message: str, *, field: str | None = None, place: Place | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, place: Place | None = None, more: tuple[str, ...] = ()
+    ) -> None:
         self.message = message
+        self.more = more  # one line for each further problem of the same input
         self.field = field  # dotted path of the offending field, e.g. "layout.tp"
         self.place = place
         super().__init__(str(self))
@@ -48,7 +51,7 @@ class SpecError(CodesignError):
     def __str__(self) -> str:
         head = f"{self.place}: " if self.place else ""
         caret = self.place.caret() if self.place else ""
-        return f"{head}{self.message}" + (f"\n{caret}" if caret else "")
+        return "\n".join([f"{head}{self.message}", *([caret] if caret else []), *(f"also {line}" for line in self.more)])
 
 
 class ProfileError(SpecError):

@@ -27,7 +27,7 @@ _PLAYED = (
     "policy_wall_over_work", "policy_goodput", "checkpoint_lag_s", "interruptions_per_s", "first_interruptions_per_s",
     "settled_interruptions_per_s", "productive_s",
 )  # fmt: skip
-_GRID = np.geomspace(1e-4, 1e4, 401)  # factors of the rates in a break-even curve
+_GRID = np.geomspace(1e-4, 1e4, 201)  # factors of the rates in a break-even curve
 
 CAUSES = {
     "policy_goodput": "goodput",
@@ -41,6 +41,11 @@ CAUSES = {
     "policy_straggler_share": "stragglers",
     "policy_missing_share": "missing replicas",
 }
+
+_OF_FAILURES = (
+    "rework", "restart", "detection, drain, exchange", "taking nodes back", "waiting for repair", "missing replicas",
+)  # fmt: skip
+OTHERS = {"evaluation": "evaluation_share", "post-training": "post_training_share"}  # that share the cluster (run.other)
 
 
 @dataclass(frozen=True)
@@ -94,22 +99,79 @@ def budget(run: RunPlan, policy: str | None = None) -> dict[str, float]:
     return {CAUSES[part]: run.value(f"{part}[{name}]") for part in parts}
 
 
+def wall_clock(run: RunPlan) -> dict[str, float]:
+    """The same with what others on the cluster take: shares of the time from the first step to the last; they add up to 1."""
+    left = 1.0 - run.value("other_share")
+    others = {
+        name: run.inputs.leaves[leaf].value for name, leaf in OTHERS.items()
+        if leaf in run.inputs.leaves and run.inputs.leaves[leaf].value
+    }  # fmt: skip
+    return {**{cause: left * share for cause, share in budget(run).items()}, **others}
+
+
 def by_component(run: RunPlan) -> dict[str, float]:
-    """What interruptions cost, as a share of the wall clock, by component in proportion to how often each fails."""
-    parts = budget(run)
-    lost = parts["rework"] + parts["restart"] + parts["detection, drain, exchange"]
-    total = run.value("interruptions_per_s")
-    rates = {name: run.value(f"component_failures_per_s[{name}]") for name in run.inputs.indexes["component"]}
-    return {name: lost * rate / total if total else 0.0 for name, rate in rates.items()}
+    """What failures cost under the run's policy, as a share of the wall clock, by component.
+
+    Each cause is split by what one failure of the component brings of it: its rework, restart and down time (the outage of
+    a site is its own), and, of parts that are out until they are repaired, returns, waiting and missing replicas.
+    """
+    parts, policy = wall_clock(run), policies(run)[0]
+    weights = {name: _one_failure(run, name, policy) for name in run.inputs.indexes["component"]}
+    totals = {cause: sum(one[cause] for one in weights.values()) for cause in _OF_FAILURES}
+    return {
+        name: sum(parts[cause] * one[cause] / totals[cause] for cause in _OF_FAILURES if totals[cause])
+        for name, one in weights.items()
+    }
 
 
-def interval(run: RunPlan) -> tuple[float, float]:
-    """Goodput of the run at the two ends of the 80 % interval of published rates, the lower first."""
+def _one_failure(run: RunPlan, name: str, policy: str) -> dict[str, float]:
+    """Rate of a component times what one failure brings of each cause."""
+    value = run.value
+    rate, memory = value(f"component_failures_per_s[{name}]"), bool(value(f"component_survives[{name}]"))
+    between = value(f"policy_interval_s[{policy}]")
+    rework_s = 0.5 * between / value(f"policy_segments[{policy}]") if memory else 0.5 * between + value("checkpoint_lag_s")
+    outage_s = value("site_outage_s") if name == "site" and not memory else 0.0
+    out = value(f"component_repaired[{name}]")
+    nodes = out * value(f"component_domain_ranks[{name}]")
+    each = {
+        "rework": rework_s,
+        "restart": value(f"policy_{'memory' if memory else 'storage'}_restart_s[{policy}]"),
+        "detection, drain, exchange": value(f"policy_memory_down_s[{policy}]") + outage_s,
+        "taking nodes back": out,
+        "waiting for repair": nodes,
+        "missing replicas": nodes,
+    }
+    return {cause: rate * lost for cause, lost in each.items()}
+
+
+def interval(run: RunPlan) -> tuple[float, float] | None:
+    """Goodput of the run at the two ends of the 80 % interval of published failure rates, the lower first.
+
+    Rates that the spec gives itself stay as they are. None where no published rate is used, or no interval is known of it.
+    """
     _needed(run)
-    ends = np.array(run.inputs.structure["failure_rate_interval"])
-    values = evaluate(chosen_only(run.inputs), {"failure_rate_factor": ends}, ("goodput",))
-    low, high = np.sort(np.broadcast_to(values["goodput", None], ends.shape))
+    factors = run.inputs.structure["published_interval"]
+    if factors is None:
+        return None
+    axes = {name: run.inputs.leaves[name].value * np.array(factors) for name in run.inputs.structure["published_rates"]}
+    values = evaluate(chosen_only(run.inputs), axes, ("goodput",))
+    low, high = np.sort(np.broadcast_to(values["goodput", None], (2,)))
     return float(low), float(high)
+
+
+def flat_interval_s(run: RunPlan, more: float = 1e-3) -> tuple[float, float]:
+    """The shortest and the longest interval between checkpoints in storage that cost less than `more` over the run's own."""
+    _needed(run)
+    made = chosen_only(run.inputs)
+    stated = replace(made, structure={**made.structure, "interval_is_stated": True})
+    own = run.value("checkpoint_interval_s")
+    least = min(max(run.value("mean_step_s"), run.value("checkpoint_lag_s")), own)
+    grid = np.unique(np.concatenate([np.geomspace(least, max(run.value("productive_s"), own), 200), [own]]))
+    found = evaluate(stated, {"stated_interval_s": grid}, ("goodput",))["goodput", None]
+    dear = np.broadcast_to(found, grid.shape) * (1.0 + more) < run.value("goodput")
+    at = int(np.searchsorted(grid, own))
+    before, after = np.flatnonzero(dear[:at]), np.flatnonzero(dear[at:])
+    return float(grid[before[-1] + 1] if before.size else grid[0]), float(grid[at + after[0] - 1] if after.size else grid[-1])
 
 
 def simulate(
@@ -209,5 +271,6 @@ def break_even(
 
 
 __all__ = [
-    "CAUSES", "Bearable", "Simulated", "break_even", "budget", "by_component", "chosen_only", "interval", "policies", "simulate",
+    "CAUSES", "OTHERS", "Bearable", "Simulated", "break_even", "budget", "by_component", "chosen_only", "flat_interval_s",
+    "interval", "policies", "simulate", "wall_clock",
 ]

@@ -160,18 +160,19 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
     made.put("goodput", 1.0, "assumed", "no run.failures: nothing fails")
     made.put("other_share", 0.0, "assumed", "nothing else uses the cluster")
     sites.leaves(spec, made, steps)
-    paced = _paced(made, steps)
+    pacing = paced(made, steps)
     if spec.run is not None and spec.run.failures is not None:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
-        one = next(iter(paced.values()))
+        one = next(iter(pacing.values()))
         goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
         _of_all_sites(spec, made)
-    outcome.put(spec, paced, made)
+        goodput.beyond_evidence(made, one.problem)
+    outcome.put(spec, pacing, made)
     return made
 
 
-def _paced(made: Inputs, steps: Mapping[str, planner.Plan]) -> Mapping[str, planner.Plan]:
+def paced(made: Inputs, steps: Mapping[str, planner.Plan]) -> Mapping[str, planner.Plan]:
     """The step of each phase on the site that is last, where there are sites: it is what an accelerator does."""
     own = made.structure.get("site_steps")
     if own is None:
@@ -225,4 +226,4 @@ def evaluate(made: Inputs, axes: Mapping[str, Array], targets: Sequence[str] | N
     return graph.program(tuple(targets or made.targets), made.indexes, values).run(values)
 
 
-__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "run_of", "run_plan"]
+__all__ = ["Inputs", "RunPlan", "evaluate", "inputs", "leaf_values", "paced", "run_of", "run_plan"]

@@ -23,7 +23,6 @@ TARGETS = (
     "wan_utilisation", "sync_loss_multiplier", "sync_loss_multiplier_low", "effective_compute_share",
     "effective_compute_share_high", "sites_gain", "even_split_factor",
 )
-_LEAST_GRADIENT_BITS = 16  # in which gradients are added up in practice
 _DATA_TOKEN_B = 4.0  # a token as a 32-bit number, where the spec has no input section
 
 
@@ -309,9 +308,9 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
         made.notes.append(f"exchange between sites: {exchange.kind}, the one that loads the busiest link less")
     if sync.overlap == "one-step-late" and exchange.gradient:
         made.notes.append("gradients one step late: what that costs in loss is not published for large models, and not counted")
-    if sync.gradient_bits is not None and sync.gradient_bits < _LEAST_GRADIENT_BITS and exchange.gradient:
-        bits = f"gradients of {sync.gradient_bits:g} bits between sites: below the {_LEAST_GRADIENT_BITS} of common practice"
-        made.notes.append(f"{bits}; what that costs in loss is not counted")
+    if exchange.gradient and sync.gradient_bits is not None and sync.gradient_bits < 16:
+        bits = f"gradients of {sync.gradient_bits:g} bits between sites"
+        made.notes.append(f"{bits}: what fewer than 16 cost in loss is not counted")
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:

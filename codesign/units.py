@@ -53,17 +53,18 @@ _NUMBER = re.compile(rf"([+-]?(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-
 _LONGEST = 80  # characters of a written quantity; longer text is refused unread
 
 
-def parse(value: object, unit: str, *, bare: bool = True) -> float:
+def parse(value: object, unit: str, *, bare: bool = True, like: str | None = None) -> float:
     """Read `value` (a number, or text with a unit) into the base unit `unit`.
 
-    `bare=False` refuses a number without a unit, where bit/byte or GB/GiB is the usual mistake.
+    `bare=False` refuses a number without a unit, where bit/byte or GB/GiB is the usual mistake. `like`: a usual value of
+    the field, for messages.
     Raises ValueError with the reason and what is allowed.
     """
-    number, name = _split(value, unit)
+    number, name = _split(value, like or example(unit))
     allowed = UNITS.get(unit, {})
     if not name:
         if not bare and number:
-            raise ValueError(f"{value!r} has no unit: write for example {example(unit)!r}")
+            raise ValueError(f"{value!r} has no unit: write for example {like or example(unit)!r}")
         return number
     if name not in allowed:
         raise ValueError(_unknown(name, value, unit, allowed))
@@ -75,14 +76,14 @@ def parse(value: object, unit: str, *, bare: bool = True) -> float:
     return scaled
 
 
-def _split(value: object, unit: str) -> tuple[float, str]:
+def _split(value: object, like: str) -> tuple[float, str]:
     """The number and the name of the unit ('' where there is none) as written."""
     if isinstance(value, str) and len(value) <= _LONGEST and (found := _NUMBER.fullmatch(value.strip())):
         number, name = float(found[1].replace("_", "")), found[2]
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         number, name = _float(value), ""
     else:
-        raise ValueError(f"{_clip(value)} is not a number with a unit (for example {example(unit)!r})")
+        raise ValueError(f"{_clip(value)} is not a number with a unit (for example {like!r})")
     if not math.isfinite(number):
         raise ValueError(f"{_clip(value)} is not finite")
     return number, name
@@ -107,7 +108,9 @@ def _unknown(name: str, value: object, unit: str, allowed: dict[str, float]) -> 
     other = next((u for u, names in UNITS.items() if name in names), None)
     kind = f" ({name} measures {SUFFIXES[other][0]}, not {SUFFIXES[unit][0]})" if other and unit in SUFFIXES else ""
     near = [known for known in allowed if known.lower() == name.lower()]
-    near = sorted(near) or difflib.get_close_matches(name, list(allowed), 1, 0.4)
+    if other and not near:  # no slip of the pen: the nearest letters would mislead
+        near = [known for known in (name.removesuffix("/s"), f"{name}/s") if known in allowed]
+    near = sorted(near) or ([] if other else difflib.get_close_matches(name, list(allowed), 1, 0.4))
     hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"unknown unit {name!r} in {value!r}{kind}. {hint}Allowed: {_allowed(unit)}"
 

@@ -69,7 +69,7 @@ def test_compare_says_what_it_leaves_out_where_one_spec_has_no_run(run: Run):
 
 
 def test_compare_tells_what_breaks_the_run_alone(run: Run):
-    cap = ("--set-b", "run.power={pue: 1.2, node_overhead_W: 3200 W, cap_W: 1 MW}")
+    cap = ("--set-b", "run.power={pue: 1.2, overhead_per_accelerator_W: 450 W, cap_W: 1 MW}")
     out = " ".join(run("compare", STORY, STORY, *cap)[1].split())
     assert "the run of B is not feasible: the site peaks at" in out and "run of A" not in out
 
@@ -101,3 +101,44 @@ def test_explain_of_the_run_prints_before_and_after(run: Run):
 def test_a_misspelt_quantity_of_a_run_is_found(run: Run):
     code, _, err = run("explain", STORY, "gooput")
     assert code == 2 and "Did you mean 'goodput'" in err
+
+
+def test_days_and_cost_of_a_requirement_are_those_of_the_run(run: Run):
+    """`now` is what `plan` says, at the price of the run; at the path that is found the run is that long, within a per cent."""
+    code, out, err = run("require", STORY, "--target", "days=18", "--target", "cost=9.9e6", "--format", "json")
+    told, made = json.loads(out), run_plan(planner.plan(STORY))
+    now = {goal["name"]: goal["now"] for goal in told["targets"]}
+    assert (code, err) == (0, "")
+    assert now["days"] == pytest.approx(made.value("run_wall_s") / 86400.0, rel=1e-12)
+    assert now["cost"] == pytest.approx(made.value("rental_cost"), rel=1e-12) and told["price"] == 2.5
+    sets = [f"{name}={value}" for name, value in told["path"]["settings"].items()]
+    there = run_plan(planner.plan(STORY, sets=sets))
+    assert there.value("run_wall_s") / 86400.0 == pytest.approx(18.0, rel=0.01)
+    assert there.value("rental_cost") < 9.9e6 * 1.01
+    screen = run("require", STORY, "--target", "cost=9.9e6", "--price", "3")[1]
+    assert "cost at 3 an accelerator-hour" in " ".join(screen.split()) and "as `run` plans it" in screen
+
+
+def test_a_requirement_over_sites_says_that_days_are_of_one_cluster(run: Run):
+    _, out, err = run("require", SITES, "--target", "days=100")
+    assert "of `cluster` alone: sites, and failures over them, are not counted" in " ".join(out.split())
+    assert "without run:, sites:, links:, sync:" in err
+
+
+def test_a_quantity_of_the_run_is_not_fixed_by_hand_and_that_is_said(run: Run):
+    """Whether or not the quantities of a run were loaded before."""
+    for name in ("goodput", "final_loss"):
+        code, out, err = run("plan", STORY, "--override", f"{name}=1")
+        assert (code, out) == (2, "")
+        assert f"--override {name}: a quantity of the run, and --override fixes those of the step" in err
+    assert run("plan", STORY, "--override", "tp_exposed_s=0")[0] == 0
+
+
+def test_what_moves_the_run_alone_is_not_called_no_difference(run: Run):
+    same = run("compare", STORY, STORY)[1]
+    moved = " ".join(run("compare", STORY, STORY, "--set-b", "run.policy=restart")[1].split())
+    assert same.startswith("NO DIFFERENCE: both give ")
+    assert moved.startswith("THE RUNS DIFFER: time of the run ") and "their steps are alike, both give" in moved
+    rated = run("compare", STORY, STORY, "--set-b", "cluster.override.accelerator.tdp_W=900 W")[1]
+    told = " ".join(rated.split())
+    assert told.startswith("THE RUNS DIFFER: energy ") and "no effect on the step" in told

@@ -24,7 +24,7 @@ from codesign.planner import plan
 from codesign.report import accuracy, reference
 from codesign.run import run_plan
 from codesign.search.find import find
-from codesign.spec import load
+from codesign.spec import load, starter
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs" / "how-to").glob("*.md"))]
@@ -204,6 +204,13 @@ def test_yaml_of_the_how_to_is_a_model_of_a_spec():
     layout = {"tp": 8, "pp": 4, "micro_batch": 1, "schedule": "1f1b"}
     spec = {**yaml.safe_load(read(reference.EXAMPLE)), **yaml.safe_load(body), "layout": layout}
     assert load.load(spec).spec.model.ffn == 57344
+
+
+def test_yaml_of_the_how_to_on_runs_plans_beside_the_starter():
+    failing, learning, sites = blocks("docs/how-to/describe-a-run.md", "yaml")
+    for sections in (failing, learning, failing + sites, learning + sites, sites):
+        made = run_plan(plan(load.load_text(f"{starter.TEXT}\n{sections}")))
+        assert made.feasible and made.value("run_wall_s") > 0.0
 
 
 def test_every_command_of_the_tool_stands_in_the_readme():

@@ -135,3 +135,16 @@ def test_every_unit_of_the_table_has_a_legend_and_an_example():
 )
 def test_suffix_of_a_name(name: str, suffix: str):
     assert units.suffix(name) == suffix
+
+
+def test_a_unit_of_something_else_gets_no_neighbour_by_letters_but_the_same_as_a_rate():
+    with pytest.raises(ValueError) as caught:
+        units.parse("100 ms", "Bps")
+    assert "Did you mean" not in str(caught.value) and "ms measures seconds" in str(caught.value)
+    with pytest.raises(ValueError, match="Did you mean 'GB/s'"):
+        units.parse("100 GB", "Bps")
+
+
+def test_the_example_of_a_message_is_of_the_size_of_the_field():
+    with pytest.raises(ValueError, match="for example '15 min'"):
+        units.parse(15, "s", bare=False, like="15 min")

@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 from codesign import __version__
-from codesign.cli import catalog, compare, evidence, explain, files, hardware, plan, search, shapes, timeline, what_if
+from codesign.cli import (
+    catalog,
+    compare,
+    evidence,
+    explain,
+    export,
+    files,
+    hardware,
+    plan,
+    search,
+    shapes,
+    timeline,
+    what_if,
+)
 from codesign.cli.options import STYLE, epilog
 from codesign.cli.output import emit, say, show_traceback
 from codesign.errors import CodesignError
@@ -25,7 +38,7 @@ app = typer.Typer(
     epilog=epilog("codesign init -o spec.yaml", "codesign plan spec.yaml", "codesign explain spec.yaml step_s"),
     **STYLE,
 )
-for part in (plan, search, explain, compare, timeline, shapes, hardware, evidence, files, what_if):
+for part in (plan, search, explain, compare, timeline, shapes, hardware, evidence, export, files, what_if):
     app.add_typer(part.commands)
 app.add_typer(catalog.profiles_app, name="profiles")
 app.add_typer(catalog.models_app, name="models")

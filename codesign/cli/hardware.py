@@ -50,8 +50,10 @@ def sensitivity(
 
     form = chosen_format(written, output)
     search = chooser(spec, sets, free, workers)
+    made = _plan(spec, search, sets)
+    say_step_only(made.problem.spec, spec)
     found = ask(
-        _plan(spec, search, sets), less=less, more=more, buy=buy, weights=_numbers("--weight", weight),
+        made, less=less, more=more, buy=buy, weights=_numbers("--weight", weight),
         rechoose=None if search is None else search.rechoose,
     )
     if form is Format.json:
@@ -77,28 +79,30 @@ def require(
         list[str],
         typer.Option(
             "--target", metavar="NAME=VALUE",
-            help="mfu, step_s, tokens_per_s, days, or cost in accelerator-hours. May be repeated: all must hold.",
+            help="mfu, step_s, tokens_per_s, days, or cost (accelerator-hours, or money). May be repeated: all must hold.",
         ),
     ],
     sets: Sets = None, weight: Weights = None,
     price: Annotated[
-        float | None, typer.Option("--price", help="Price of an accelerator-hour: cost is then money.")
+        float | None,
+        typer.Option("--price", help="Price of an accelerator-hour, in place of run.price_per_hour: cost is then money."),
     ] = None,
     free: Free = None, workers: Workers = 1, written: Written = None, output: Output = None,
 ) -> None:
     """The least hardware that reaches a target: one resource at a time, and the cheapest combined path.
 
-    Where the spec's layout is open, or with --free, with the layout that is best on the hardware as it is.
+    Where the spec's layout is open, or with --free, with the layout that is best on the hardware as it is. Days and cost are
+    of the run as planned where the spec has a `run:` section on one cluster, else of its steps alone.
     csv holds one line a resource. Exit 1 where no hardware reaches it with this layout.
     """
     from codesign.report import requirement, text
     from codesign.search.require import require as ask
 
     form = chosen_format(written, output)
-    found = ask(
-        _plan(spec, chooser(spec, sets, free, workers), sets), _pairs("--target", target),
-        weights=_numbers("--weight", weight), price=price,
-    )
+    made = _plan(spec, chooser(spec, sets, free, workers), sets)
+    found = ask(made, _pairs("--target", target), weights=_numbers("--weight", weight), price=price)
+    if found.beyond is None:
+        say_step_only(made.problem.spec, spec)
     if form is Format.json:
         answer = json_text(found.to_dict())
     elif form is Format.csv:
@@ -116,7 +120,6 @@ def _plan(spec: str, search: Chooser | None, sets: Sequence[str] | None) -> Plan
     plan = planned(loaded_spec(spec, sets)) if search is None else search.closed()
     if plan is None:
         raise Infeasible("no layout is feasible: codesign search says why")
-    say_step_only(plan.problem.spec, spec)
     return plan
 
 

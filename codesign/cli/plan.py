@@ -46,11 +46,19 @@ def plan(
     run = run_of(loaded, made)
     if form is Format.csv:
         say_step_only(loaded.spec, spec)
-    emit(_plan_text(made, form, run), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
+    _answer(made, form, run, output, spec)
 
 
-def _plan_text(made: Plan, form: Format, run: RunPlan | None = None) -> str:
+def _answer(made: Plan, form: Format, run: RunPlan | None, output: str | None, spec: str) -> None:
+    """Write the plan; exit 1 where the step or the run beyond it is not feasible."""
+    from codesign.report.run import violations
+
+    beyond = violations(made, run)
+    emit(_plan_text(made, form, run, beyond), output, keep=spec)
+    raise typer.Exit(0 if made.feasible and not beyond else 1)
+
+
+def _plan_text(made: Plan, form: Format, run: RunPlan | None, beyond: Sequence[str]) -> str:
     from codesign.report import text
 
     if form is Format.csv:
@@ -62,21 +70,22 @@ def _plan_text(made: Plan, form: Format, run: RunPlan | None = None) -> str:
     if form is Format.json:
         data = {**made.to_dict(), "nearest": near}
         if run is not None:
-            from codesign.report import run as beyond
+            from codesign.report import run as report_run
 
-            data["run"] = {**data["run"], **beyond.to_dict(run)}
+            data["run"] = {**data["run"], **report_run.to_dict(run)}
+            data["verdict"] = {"feasible": made.feasible and not beyond, "violations": [*made.violations, *beyond]}
         return json_text(data)
     if form is Format.md:
         from codesign.report.markdown import markdown
 
-        written = markdown(made, near)
+        written = markdown(made, near, beyond)
     else:
-        written = text.plan_screen(made, near)
+        written = text.plan_screen(made, near, beyond)
     if run is None:
         return written
-    from codesign.report import run as beyond
+    from codesign.report import run as report_run
 
-    return f"{written.rstrip()}\n\n{beyond.markdown(run) if form is Format.md else beyond.screen(run)}"
+    return f"{written.rstrip()}\n\n{report_run.markdown(run) if form is Format.md else report_run.screen(run)}"
 
 
 def _plan_resolved(
@@ -103,5 +112,4 @@ def report(spec: SpecPath, sets: Sets = None, override: Overrides = None, output
     loaded = loaded_spec(spec, sets)
     made = planned(loaded, override)
     run = run_of(loaded, made)
-    emit(_plan_text(made, Format.md, run), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and (run is None or run.feasible) else 1)
+    _answer(made, Format.md, run, output, spec)

@@ -56,7 +56,14 @@ def planned(loaded: Loaded, override: Sequence[str] | None = None) -> Plan:
 
     if not override:
         return make(loaded)
+    from codesign.quantities.beyond import is_beyond  # not loaded for a plan that fixes nothing
+
     given = _read_overrides(override)
+    for name in given:
+        if is_beyond(name):
+            how = "change what it follows from with --set, and see that with codesign explain"
+            message = f"--override {name}: a quantity of the run, and --override fixes those of the step: {how}"
+            raise SpecError(message, field=name)
     base = make(loaded)
     used = {key[0] for key in base.values if isinstance(key, tuple)}
     inputs = {key.partition("[")[0] for key in base.values if isinstance(key, str)}

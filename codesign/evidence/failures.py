@@ -306,8 +306,8 @@ def data_file() -> str:
         "sets:",
     ]
 
-    def put(name: str, rate: float, kind: str, source: str, extra: Sequence[str] = ()) -> None:
-        out.extend([f"  {name}:", f"    per_1000_node_days: {rate:.4g}"])
+    def put(name: str, rate: float, kind: str, source: str, sizes: Sequence[float], extra: Sequence[str] = ()) -> None:
+        out.extend([f"  {name}:", f"    per_1000_node_days: {rate:.4g}", f"    largest: {max(sizes):g}  # accelerators"])
         out.extend([f"    kind: {kind}", f"    source: {json.dumps(source)}"])
         out.extend(f"    {line}" for line in extra)
         out.append("    mean_hours_between_failures:")
@@ -315,12 +315,13 @@ def data_file() -> str:
 
     names = ", ".join(rate.name for rate in pooled)
     spread = [f"low: {math.exp(-half):.4g}  # factors of the 80 % interval of one more report", f"high: {math.exp(half):.4g}"]
-    put("pooled", math.exp(middle), "fitted", f"geometric mean of {names}; {mix}", spread)
+    put("pooled", math.exp(middle), "fitted", f"geometric mean of {names}; {mix}", [rate.accelerators for rate in pooled], spread)
     for rate in pooled:
         title = reports()[rate.report]["source"]["title"]
         own = rate.name == "llama-3"
         split = "its causes, links and switches by the rates of Alibaba HPN" if own else mix
-        put(rate.name, rate.per_1000_node_days, "measured" if own else "fitted", f"{title}; {split}")
+        kind = "measured" if own else "fitted"
+        put(rate.name, rate.per_1000_node_days, kind, f"{title}; {split}", [rate.accelerators])
     out.append("practice:")
     byte, olmo = reports()["byterobust-3mo"], reports()["olmo-hybrid"]
     robust, hybrid = byte["source"]["title"], olmo["source"]["title"]

@@ -89,6 +89,19 @@ def poisson_more_than(count: ArrayLike, mean: ArrayLike) -> Array:
     return np.where(count < 0, 1.0, _gamma_tails(np.maximum(np.floor(count), 0.0) + 1.0, mean)[0])
 
 
+def erlang_blocked(places: ArrayLike, mean: ArrayLike) -> Array:
+    """Share of the time in which all `places` are taken, where nothing arrives while they are (Erlang's B, 1917).
+
+    `mean`: places that would be taken without a bound. Whatever the distribution of the time that a place is taken for.
+    """
+    places, mean = _floats(places, mean)
+    reached = poisson_at_most(places, mean)
+    some = reached > 0.0
+    mass = np.where(mean > 0.0, _poisson_mass(places, np.where(mean > 0.0, mean, 1.0)), 0.0)
+    # far above its places the share that is let through is places over mean
+    return np.where(some, mass / np.where(some, reached, 1.0), 1.0 - places / np.maximum(mean, 1e-300))
+
+
 def poisson_quantile(probability: ArrayLike, mean: ArrayLike) -> Array:
     """Smallest count k with P(X <= k) >= probability, for 0 <= probability < 1."""
     probability, mean = np.broadcast_arrays(*_floats(probability, mean))

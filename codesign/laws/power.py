@@ -38,12 +38,12 @@ def board_W(limit_W: Array, time_shares: Sequence[Array], draws: Sequence[Array]
     return limit_W * total
 
 
-def all_in_W(board_W: Array, node_overhead_W: Array, network_share: Array | float = 0.0) -> Array:
+def all_in_W(board_W: Array, overhead_per_accelerator_W: Array, network_share: Array | float = 0.0) -> Array:
     """IT power of one accelerator: its board, its part of the node, and the network as a share of both.
 
     Node overhead: 475 W on a GB300 tray, 575 W nameplate on an air-cooled H100 node; network 5 % (assumed).
     """
-    return (board_W + node_overhead_W) * (1.0 + network_share)
+    return (board_W + overhead_per_accelerator_W) * (1.0 + network_share)
 
 
 def site_W(accelerators: Array, each_W: Array, pue: Array) -> Array:

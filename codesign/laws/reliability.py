@@ -202,8 +202,9 @@ def slow_node_factor(nodes: Array, slow_share: Array, slowdown: Array) -> Array:
 
 
 def at_least_one(probability: Array, trials: Array) -> Array:
-    """P(at least one event in n trials) = 1 - (1 - q)^n, exact for tiny q. Holds for 0 <= q < 1."""
-    return -np.expm1(trials * np.log1p(-np.asarray(probability)))
+    """P(at least one event in n trials) = 1 - (1 - q)^n, exact for tiny q."""
+    almost = np.minimum(np.asarray(probability), 1.0 - 2.0**-53)  # certain to the last bit
+    return -np.expm1(trials * np.log1p(-almost))
 
 
 def rare_event_rate_per_s(probability: Array, units: Array, step_s: Array) -> Array:

@@ -218,7 +218,7 @@ def _power(power: outcome.Power, steps: Mapping[str, planner.Plan], made: Made) 
         for part, value in _mix_s(plan).items():
             made.put(f"phase_{part}_s[{phase}]", value, plan.footing[0], "parts of step_s of the plan")
     made.put("pue", power.pue, "spec", "run.power.pue")
-    made.put("node_overhead_W", power.node_overhead_W, "spec", "run.power.node_overhead_W")
+    made.put("overhead_per_accelerator_W", power.overhead_per_accelerator_W, "spec", "run.power.overhead_per_accelerator_W")
     made.put("network_power_share", power.network_share, "spec", "run.power.network_share")
     made.targets += ["average_site_W", "training_site_W", "peak_site_W", "waiting_site_W", "power_swing_W", "run_energy_J"]
     if power.cap_W is not None:
@@ -244,11 +244,16 @@ def _mix_s(plan: planner.Plan) -> dict[str, float]:
 def _money(run: outcome.Outcome, made: Made) -> None:
     if run.price_per_hour is not None:
         made.put("price_per_hour", run.price_per_hour, "spec", "run.price_per_hour")
-        made.targets += ["rental_cost", "failure_cost"]
+        made.targets.append("rental_cost")
+        if getattr(run, "failures", None) is not None:
+            made.targets.append("failure_cost")
 
 
 def _calendar(run: outcome.Outcome, made: Made) -> None:
     made.targets.append("phase_end_wall_s")
+    if run.deadline is not None and run.start is not None:
+        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
+        made.targets.append("meets_deadline_in_tranches" if run.tranches else "meets_deadline")
     if run.start is None or not run.tranches:
         return
     names = [tranche.date.isoformat() for tranche in run.tranches]
@@ -257,7 +262,8 @@ def _calendar(run: outcome.Outcome, made: Made) -> None:
         made.put(f"tranche_arrival_s[{name}]", max(seconds(run.start, tranche.date), 0.0), "spec", "run.tranches")
         made.put(f"tranche_accelerators[{name}]", tranche.accelerators, "spec", "run.tranches")
     made.targets += ["phase_end_calendar_s", "calendar_s", "tranche_delay_s"]
-    made.notes.append("tranches: throughput in proportion to the accelerators there, taking them in costs no time (assumed)")
+    spares = ", spares come with them in proportion" if getattr(run, "failures", None) else ""
+    made.notes.append(f"tranches (assumed): throughput in proportion to what is there, taking it in costs no time{spares}")
 
 
 def seconds(start: datetime.date, end: datetime.date) -> float:
@@ -274,18 +280,11 @@ def _other(other: outcome.Other, made: Made) -> None:
 def _launch(launch: outcome.Launch, run: outcome.Outcome, made: Made) -> None:
     made.put("launch_wait_s", 0.0, "spec", "launch now")
     made.put("launch_doubling_s", launch.improvement_doubling or math.inf, "spec", "run.launch.improvement_doubling")
-    made.put("launch_excess", launch.failure_excess or 0.0, "spec", "run.launch.failure_excess")
-    made.put("launch_settling_s", launch.failure_settling or 1.0, "spec", "run.launch.failure_settling")
     made.targets += ["launch_run_s", "launch_finish_s"]
     if run.deadline is not None and run.start is not None:
-        made.put("deadline_s", seconds(run.start, run.deadline), "spec", "run.deadline")
         made.targets.append("deadline_tokens")
     failures = getattr(run, "failures", None)
-    if launch.failure_excess and not failures:
-        made.notes.append("run.launch.failure_excess has no effect here: without run.failures nothing fails")
-    if failures and failures.early_life and launch.failure_excess:
-        made.notes.append("run.launch.failure_excess comes on top of run.failures.early_life; run.launch.ages counts it once")
-    elif failures and failures.early_life and not launch.ages:
+    if failures and failures.early_life and not launch.ages:
         made.notes.append("the hardware is as old after a wait as now: run.launch.ages says that it runs meanwhile")
     if run.tranches:
         made.notes.append("launch or wait is compared on the whole cluster, not on its tranches")

@@ -3,6 +3,7 @@
 They stand apart from those of the step, so that planning a step does not load them.
 """
 
+from codesign import graph
 from codesign.quantities import (
     goodput,
     loss,
@@ -19,4 +20,15 @@ from codesign.quantities import (
 # what every run is asked for; its sections add theirs
 TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
 
-__all__ = ["goodput", "loss", "money", "policies", "power", "reliability", "run", "serving", "serving_communication", "sites"]
+_MODULES = (goodput, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
+
+
+def is_beyond(name: str) -> bool:
+    """Whether a quantity lies beyond the step."""
+    return name in graph.REGISTRY and graph.REGISTRY[name].function.__module__ in {one.__name__ for one in _MODULES}
+
+
+__all__ = [
+    "goodput", "is_beyond", "loss", "money", "policies", "power", "reliability", "run", "serving", "serving_communication",
+    "sites",
+]

@@ -9,12 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign import units
 from codesign.graph import add, quantity, stack
 from codesign.laws import distributions, reliability
+from codesign.quantities.run import LEAST_GOODPUT, lasting_s
 
 Array = NDArray[np.float64]
 
 _WORST = 1.0 - 1e-12  # a share that is lost at most, so that the wall clock stays finite
+_WHOLE = ("restart", "hot-spares")  # policies that run on the whole layout or wait
 _PARTS = (
     "policy_goodput", "policy_writing_share", "policy_rework_share", "policy_restart_share", "policy_down_share",
     "policy_stall_share", "policy_return_share", "policy_corruption_share", "policy_straggler_share",
@@ -34,22 +37,26 @@ def spare_nodes(nodes_in_repair, spares_are_stated, stated_spare_nodes, spare_qu
 
 
 @quantity("1", over="policy", source="definition")
-def policy_spare_nodes(policy, spare_nodes, elastic_has_spares) -> Array:
-    """Nodes that stand by under a policy."""
-    return spare_nodes if policy == "hot-spares" or (policy == "elastic" and elastic_has_spares) else 0.0 * spare_nodes
+def policy_spare_nodes(policy, spare_nodes, spares_are_given) -> Array:
+    """Nodes that are held for a policy beside those of the layout.
+
+    Restart and hot spares need the whole layout, and hold the same nodes for it: idle, or warm. Elastic and degraded runs
+    do without what is out, and hold some only where `run.spares` says so.
+    """
+    return spare_nodes if policy in _WHOLE or spares_are_given else 0.0 * spare_nodes
 
 
 @quantity("1", over="policy", source="EQ-68")
 def policy_stall_share(policy, nodes_in_repair, policy_spare_nodes, spares_are_stated, spare_quantile) -> Array:
-    """Share of the wall clock in which the run waits because more nodes are out than there are spares.
+    """Share of the wall clock in which the run waits because more nodes are out than there are spares; no more fail then.
 
     Spares of a quantile are whole nodes, so that the share is less than what the quantile leaves, by steps: the bound is
     taken, for more failures would else sometimes seem to cost less.
     """
-    if policy != "hot-spares":
+    if policy not in _WHOLE:
         return 0.0 * nodes_in_repair
     if spares_are_stated:
-        return np.minimum(distributions.poisson_more_than(policy_spare_nodes, nodes_in_repair), _WORST)
+        return np.minimum(distributions.erlang_blocked(policy_spare_nodes + 1.0, nodes_in_repair), _WORST)
     return np.minimum(-np.expm1(-nodes_in_repair), 1.0 - spare_quantile)
 
 
@@ -226,13 +233,13 @@ def policy_goodput_per_accelerator(policy_goodput, policy_spare_nodes, training_
 @quantity("1", over="policy", source="definition")
 def policy_days(policy_goodput, productive_s, other_share) -> Array:
     """Days of the run under a policy."""
-    return productive_s / policy_goodput / (1.0 - other_share) / 86400.0
+    return lasting_s(productive_s, policy_goodput, other_share) / 86400.0
 
 
 @quantity("1", over="policy", source="failures come while the run is played")
-def policy_failures(policy_failures_per_s, policy_played_share, productive_s, policy_goodput) -> Array:
-    """Interruptions in the whole run."""
-    return policy_failures_per_s * policy_played_share * productive_s / policy_goodput
+def policy_failures(policy_failures_per_s, policy_played_share, policy_days) -> Array:
+    """Interruptions from the first step to the last; while others have the cluster it fails as often."""
+    return policy_failures_per_s * policy_played_share * policy_days * 86400.0
 
 
 # ---------------------------------------------------------------------------------------------------- the policy of the run
@@ -242,6 +249,20 @@ def policy_failures(policy_failures_per_s, policy_played_share, productive_s, po
 def goodput(policy_goodput, chosen_policy) -> Array:
     """Useful compute over wall clock under the policy of the run."""
     return policy_goodput[chosen_policy]
+
+
+def _endless(values) -> str:
+    every, kept = (float(np.ravel(values[name, None])[0]) for name in ("mean_time_to_failure_s", "goodput"))
+    return (
+        f"the run does not end: under {values['chosen_policy']}, with a failure every {units.show(every, 's')}, "
+        f"{kept:.2g} of the time is left for it; days, cost and energy mean nothing"
+    )
+
+
+@quantity("1", source="less than a thousandth of the time is left for the run", message=_endless)
+def run_ends(goodput, mean_time_to_failure_s) -> Array:
+    """The run gets somewhere: what failures and their recovery leave of the wall clock is not next to nothing."""
+    return np.where((goodput >= LEAST_GOODPUT) & (mean_time_to_failure_s > 0), 1.0, 0.0)
 
 
 @quantity("s", source="the policy of the run")

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.graph import quantity, stack
+from codesign.graph import add, quantity, stack
 from codesign.laws import economics
+from codesign.quantities.run import lasting_s
 
 Array = NDArray[np.float64]
 
@@ -34,10 +35,15 @@ def energy_cost(run_energy_J, price_per_kWh) -> Array:
     return run_energy_J / 3.6e6 * price_per_kWh
 
 
-@quantity("1", source="EQ-104: (1 - goodput) of the accelerator-hours of training")
-def failure_cost(rental_cost, goodput, other_share) -> Array:
-    """Part of the rental that failures, checkpoints and stragglers cost."""
-    return rental_cost * (1.0 - goodput) * (1.0 - other_share)
+@quantity("1", source="EQ-104")
+def failure_cost(
+    price_per_hour, training_accelerators, run_accelerators, productive_s, run_wall_s, goodput, other_share
+) -> Array:
+    """Part of the rental that failures, checkpoints and stragglers cost: time that is lost, and spares that are held."""
+    hours = economics.accelerator_hours(training_accelerators, productive_s)
+    spare_hours = economics.accelerator_hours(run_accelerators - training_accelerators, run_wall_s * (1.0 - other_share))
+    spares = economics.rental_cost(spare_hours, price_per_hour)
+    return economics.unreliability_cost(goodput, economics.rental_cost(hours, price_per_hour), spares)
 
 
 # ---------------------------------------------------------------------------------------------------- calendar
@@ -49,17 +55,20 @@ def phase_end_wall_s(phase_steps, phase_run_step_s, goodput, other_share) -> Arr
     ends, done = [], np.zeros(1)
     for phase in phase_steps:
         done = done + phase_steps[phase] * phase_run_step_s[phase]
-        ends.append(done / goodput / (1.0 - other_share))
+        ends.append(lasting_s(done, goodput, other_share))
     return stack(*ends)
 
 
-@quantity("s", source="work in accelerator-seconds over what is there; throughput in proportion to accelerators (assumed)")
-def phase_end_calendar_s(phase_end_wall_s, tranche_arrival_s, tranche_accelerators, run_accelerators) -> Array:
-    """Time from the start at which each phase ends while hardware arrives in tranches. Shape (phases, ...)."""
-    names = list(tranche_arrival_s)
-    arrivals = [tranche_arrival_s[name] for name in names]
-    rates = [tranche_accelerators[name] for name in names]
-    return stack(*(economics.tranche_finish_s(wall_s * run_accelerators, arrivals, rates) for wall_s in phase_end_wall_s))
+@quantity("s", source="work over the share of the accelerators that is there; throughput in proportion to it (assumed)")
+def phase_end_calendar_s(phase_end_wall_s, tranche_arrival_s, tranche_accelerators) -> Array:
+    """Time from the start at which each phase ends while hardware arrives in tranches. Shape (phases, ...).
+
+    Spares come with the accelerators that they stand by for, in proportion.
+    """
+    arrivals = list(tranche_arrival_s.values())
+    total = add(tranche_accelerators.values())
+    shares = [accelerators / total for accelerators in tranche_accelerators.values()]
+    return stack(*(economics.tranche_finish_s(wall_s, arrivals, shares) for wall_s in phase_end_wall_s))
 
 
 @quantity("s", source="end of the last phase")
@@ -71,7 +80,24 @@ def calendar_s(phase_end_calendar_s) -> Array:
 @quantity("s", source="difference")
 def tranche_delay_s(calendar_s, run_wall_s) -> Array:
     """What late hardware costs in time."""
-    return calendar_s - run_wall_s
+    return np.where(np.isfinite(run_wall_s), calendar_s - np.where(np.isfinite(run_wall_s), run_wall_s, 0.0), np.inf)
+
+
+def _late(values, end) -> str:
+    late_s = float(np.ravel(values[end, None])[0]) - float(np.ravel(values["deadline_s"])[0])
+    return f"the run ends {late_s / 86400.0:,.1f} days after run.deadline"
+
+
+@quantity("1", source="run.deadline", message=lambda v: _late(v, "run_wall_s"))
+def meets_deadline(run_wall_s, deadline_s) -> Array:
+    """The run ends by its deadline, all hardware there from the start."""
+    return np.where(run_wall_s <= deadline_s, 1.0, 0.0)
+
+
+@quantity("1", source="run.deadline", message=lambda v: _late(v, "calendar_s"))
+def meets_deadline_in_tranches(calendar_s, deadline_s) -> Array:
+    """The run ends by its deadline, with hardware that arrives in tranches."""
+    return np.where(calendar_s <= deadline_s, 1.0, 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------- launch or wait
@@ -83,23 +109,13 @@ def launch_speed_gain(launch_wait_s, launch_doubling_s) -> Array:
     return np.exp(launch_wait_s / launch_doubling_s * math.log(2.0))
 
 
-@quantity("s", source="EQ-90; lost time grows in proportion to the failure rate: an upper bound")
-def launch_run_s(
-    launch_wait_s, launch_speed_gain, productive_s, goodput, other_share, launch_excess, launch_settling_s
-) -> Array:
-    """Wall clock of a run launched after a wait: faster by what was improved, with the failures that are left by then.
+@quantity("s", source="EQ-90")
+def launch_run_s(productive_s, launch_speed_gain, goodput, other_share) -> Array:
+    """Wall clock of a run launched after a wait: faster by what was improved meanwhile.
 
-    The excess of the failure rate decays with its settling time; its mean over the run lengthens the run, which lowers
-    the mean: a fixed point of a few rounds. Early failures by age are in the goodput, of the hardware as old as it is by
-    then.
+    Early failures by age are in the goodput, of the hardware as old as it is by then. Launched now it is `run_wall_s`.
     """
-    work_s = productive_s / launch_speed_gain / (1.0 - other_share)
-    lost = 1.0 / goodput - 1.0
-    run_s = work_s * (1.0 + lost)
-    for _ in range(40):
-        mean = -np.expm1(-run_s / launch_settling_s) * launch_settling_s / run_s
-        run_s = work_s * (1.0 + lost * (1.0 + launch_excess * np.exp(-launch_wait_s / launch_settling_s) * mean))
-    return run_s
+    return lasting_s(productive_s / launch_speed_gain, goodput, other_share)
 
 
 @quantity("s", source="sum", parts=("launch_wait_s", "launch_run_s"))

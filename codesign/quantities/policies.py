@@ -41,6 +41,16 @@ def policy_survived_per_s(
     )  # fmt: skip
 
 
+@quantity("1", over="component", source="EQ-66: copies in different domains")
+def component_survives(
+    chosen_policy, checkpoint_kind, live_copies, component_domain_ranks, component_units_hit, elastic_units, apart_ranks
+) -> Array:
+    """1 where the run goes on from a copy in memory after a failure of the component, under its own policy."""
+    return _survives(
+        chosen_policy, checkpoint_kind, live_copies, component_domain_ranks, component_units_hit, elastic_units, apart_ranks
+    )
+
+
 @quantity("1", over="policy", source="definition")
 def policy_memory_share(policy_survived_per_s, interruptions_per_s) -> Array:
     """Share of the failures after which the run goes on from a copy in memory."""

@@ -35,22 +35,24 @@ def board_W(phase_board_W, phase_steps, phase_run_step_s, productive_s) -> Array
 
 
 @quantity("W", source="EQ-103")
-def training_site_W(run_accelerators, board_W, node_overhead_W, network_power_share, pue) -> Array:
+def training_site_W(run_accelerators, board_W, overhead_per_accelerator_W, network_power_share, pue) -> Array:
     """Mean power at the meter while the run trains."""
-    return laws.site_W(run_accelerators, laws.all_in_W(board_W, node_overhead_W, network_power_share), pue)
+    return laws.site_W(run_accelerators, laws.all_in_W(board_W, overhead_per_accelerator_W, network_power_share), pue)
 
 
 @quantity("W", source="EQ-103; all boards in matrix products at once")
-def peak_site_W(run_accelerators, board_limit_W, matmul_draw, node_overhead_W, network_power_share, pue) -> Array:
+def peak_site_W(run_accelerators, board_limit_W, matmul_draw, overhead_per_accelerator_W, network_power_share, pue) -> Array:
     """Power at the meter when every rank is in a matrix product."""
-    each = laws.all_in_W(board_limit_W * matmul_draw, node_overhead_W, network_power_share)
+    each = laws.all_in_W(board_limit_W * matmul_draw, overhead_per_accelerator_W, network_power_share)
     return laws.site_W(run_accelerators, each, pue)
 
 
 @quantity("W", source="EQ-103; all boards at the draw of waiting")
-def waiting_site_W(run_accelerators, board_limit_W, waiting_draw, node_overhead_W, network_power_share, pue) -> Array:
+def waiting_site_W(
+    run_accelerators, board_limit_W, waiting_draw, overhead_per_accelerator_W, network_power_share, pue
+) -> Array:
     """Power at the meter when every rank waits: a restart, a checkpoint that blocks, a failed collective."""
-    each = laws.all_in_W(board_limit_W * waiting_draw, node_overhead_W, network_power_share)
+    each = laws.all_in_W(board_limit_W * waiting_draw, overhead_per_accelerator_W, network_power_share)
     return laws.site_W(run_accelerators, each, pue)
 
 
@@ -60,16 +62,16 @@ def power_swing_W(peak_site_W, waiting_site_W) -> Array:
     return peak_site_W - waiting_site_W
 
 
-@quantity("J", source="EQ-103: training at its mean power, lost time at that of waiting (assumed)")
-def run_energy_J(training_site_W, waiting_site_W, productive_s, goodput) -> Array:
-    """Energy at the meter of the run; the time of other users of the cluster is theirs."""
-    return training_site_W * productive_s + waiting_site_W * (productive_s / goodput - productive_s)
+@quantity("W", source="EQ-103: steps at their mean power, lost time at that of waiting (assumed)")
+def average_site_W(training_site_W, waiting_site_W, goodput) -> Array:
+    """Mean power at the meter over the run, lost time included; others on the cluster draw as much as the run (assumed)."""
+    return training_site_W * goodput + waiting_site_W * (1.0 - goodput)
 
 
-@quantity("W", source="definition: energy over the time of the run")
-def average_site_W(run_energy_J, productive_s, goodput) -> Array:
-    """Mean power at the meter over the run, lost time included."""
-    return run_energy_J * goodput / productive_s
+@quantity("J", source="EQ-103")
+def run_energy_J(average_site_W, run_wall_s) -> Array:
+    """Energy at the meter from the first step to the last; that of others who share the cluster meanwhile included."""
+    return average_site_W * run_wall_s
 
 
 @quantity("kg", source="EQ-103; run.power.kg_per_kWh")

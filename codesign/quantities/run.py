@@ -14,6 +14,14 @@ from codesign.graph import add, quantity
 Array = NDArray[np.float64]
 
 
+LEAST_GOODPUT = 1e-3  # below it a run does not end for any purpose
+
+
+def lasting_s(work_s: Array, goodput: Array, other_share: Array) -> Array:
+    """Wall clock of work of the run: over goodput and the share that others leave; without bound where it does not end."""
+    return np.where(goodput >= LEAST_GOODPUT, work_s / goodput / (1.0 - other_share), np.inf)
+
+
 @quantity("tokens", over="phase", source="run.phases: a share of the tokens of the run")
 def phase_tokens(run_tokens, phase_share) -> Array:
     """Tokens of a phase."""
@@ -41,7 +49,7 @@ def productive_s(phase_steps, phase_run_step_s) -> Array:
 @quantity("s", source="definition of goodput: useful time over wall clock")
 def run_wall_s(productive_s, goodput, other_share) -> Array:
     """Wall clock of the run: failures, checkpoints and other users of the cluster included."""
-    return productive_s / goodput / (1.0 - other_share)
+    return lasting_s(productive_s, goodput, other_share)
 
 
 @quantity("tokens_per_s", source="definition")

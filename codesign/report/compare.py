@@ -55,7 +55,13 @@ def answer(c: Comparison, names: Sequence[str] = ("A", "B")) -> list[str]:
 
 def _faster(c: Comparison, called: str) -> str:
     if c.faster is None:
-        return f"NO DIFFERENCE: both give {units.show(c.a.value('job_tokens_per_s'), 'tokens_per_s')}"
+        same = f"both give {units.show(c.a.value('job_tokens_per_s'), 'tokens_per_s')}"
+        moved = [row for row in run_rows(c) if row["change"] != "0"]
+        if not moved:
+            return f"NO DIFFERENCE: {same}"
+        first = moved[0]
+        told = f"{first['the run']} {first['A']} in A, {first['B']} in B ({first['change']})"
+        return f"THE RUNS DIFFER: {told}; their steps are alike, {same}"
     quick, slow = (c.b, c.a) if c.faster == "B" else (c.a, c.b)
     steps = f"{units.show(quick.step_s, 's')} a step against {units.show(slow.step_s, 's')}"
     more = f"{_per_cent(math.expm1(abs(c.gap)))} more tokens a second"
@@ -189,7 +195,7 @@ def effect_lines(c: Comparison) -> list[tuple[str, str]]:
     for one in c.effects:
         parts = sorted(one.parts_s.items(), key=lambda pair: -abs(pair[1]))[:2]
         mostly = ", ".join(f"{name} {_signed(value, 's')}" for name, value in parts if value)
-        told = _signed(one.mean_s, "s") if one.mean_s else "no effect"
+        told = _signed(one.mean_s, "s") if one.mean_s else "no effect on the step"
         if abs(one.forward_s - one.backward_s) > 0.05 * max(abs(one.forward_s), abs(one.backward_s)):
             told += f" ({_signed(one.forward_s, 's')} in this order, {_signed(one.backward_s, 's')} in the reverse)"
         found.append((_fields(c, one.fields), f"{told}: {mostly}" if mostly else told))

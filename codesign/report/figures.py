@@ -11,6 +11,7 @@ from codesign import units
 from codesign.decisions import calendar
 from codesign.decisions import interval as joint
 from codesign.planner import Interval, Plan
+from codesign.report import run as beyond
 from codesign.report import view
 from codesign.run import RunPlan, evaluate
 
@@ -50,13 +51,9 @@ def figures(plan: Plan, run: RunPlan | None = None, before: tuple[Plan, RunPlan 
 
 
 def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
-    """The answer in a line, and a line for each constraint that does not hold; of the run's only what the step's do not say."""
-    own = plan.violations
-    more = [text for text in (run.violations if run else ()) if not any(text.endswith(one) for one in own)]
-    if not more:
-        return [view.verdict(plan), *own]
-    count = len(own) + len(more)
-    return [f"Not feasible: {count} constraint{'s' if count > 1 else ''} broken.", *own, *more]
+    """The answer in a line, and a line for each constraint of the step and of the run that does not hold."""
+    broken = [*plan.violations, *beyond.violations(plan, run)]
+    return [view.verdict(broken), *broken]
 
 
 def _has(run: RunPlan | None, name: str) -> bool:

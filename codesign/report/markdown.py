@@ -13,10 +13,13 @@ from codesign.report import view
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?: .{1,10})?")
 
 
-def markdown(plan: Plan, nearest: Sequence[Mapping[str, Any]]) -> str:
-    """The review: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec."""
+def markdown(plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = ()) -> str:
+    """The review: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec.
+
+    `beyond`: what does not hold of the run beyond the step.
+    """
     sections = [
-        _answer(plan), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan), _accuracy(nearest),
+        _answer(plan, beyond), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan), _accuracy(nearest),
         _assumptions(plan), _spec(plan),
     ]
     return "\n\n".join(sections) + "\n"
@@ -35,7 +38,8 @@ def _numeric(cells: Iterable[str]) -> bool:
     return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)
 
 
-def _answer(plan: Plan) -> str:
+def _answer(plan: Plan, beyond: Sequence[str]) -> str:
+    broken = (*plan.violations, *beyond)
     answer = (
         f"**{units.show(plan.step_s, 's')} a step**, {units.show(plan.value('job_tokens_per_s'), 'tokens_per_s')}, "
         f"MFU {view.percent(plan.value('mfu'))} (causal model FLOPs over the dense peak of the matmul precision), "
@@ -44,14 +48,14 @@ def _answer(plan: Plan) -> str:
     lines = [
         f"# {view.plain(view.title(plan))}: design review",
         view.plain(view.question(plan)),
-        f"**{view.verdict(plan)}** {answer}.",
+        f"**{view.verdict(broken)}** {answer}.",
         view.bullets([
             f"Step time: {view.interval(plan.step_interval, 's')}.", view.memory_line(plan),
             f"Footing: {view.footing(plan)}.", f"codesign {__version__}, spec hash {plan.spec_hash[:12]}.",
         ]),
     ]
-    if plan.violations:
-        lines += ["**Violations**", view.bullets(plan.violations)]
+    if broken:
+        lines += ["**Violations**", view.bullets(broken)]
     return "\n\n".join(lines)
 
 

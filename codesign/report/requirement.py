@@ -75,12 +75,22 @@ def _targets(found: Requirement) -> Section:
     if names & {"days", "cost"}:
         unit = f"at {found.price:g} an accelerator-hour" if found.price else "in accelerator-hours"
         cost = f"; cost {unit}" if "cost" in names else ""
-        words.append(f"of the whole run, if no step is lost{cost}")
+        words.append(f"of the whole run, {_of_the_run(found)}{cost}")
     interval, step_s = found.plan.step_interval, found.plan.step_s
     if math.isfinite(interval.low):
         low, high = interval.low / step_s - 1, interval.high / step_s - 1
         words.append(f"the step behind these numbers has an 80 % interval of {100 * low:+.0f} to {100 * high:+.0f} %")
     return Section("targets", rows, "", words)
+
+
+def _of_the_run(found: Requirement) -> str:
+    """What of the spec's `run:` and `sites:` is in days and cost."""
+    spec, beyond = found.plan.problem.spec, found.beyond
+    if beyond is None:
+        left = "; of `cluster` alone: sites, and failures over them, are not counted" if spec.sites else ""
+        return f"if no step is lost{left}"
+    takes = f"{beyond.days:.4g} times the days and {beyond.cost:.4g} times the accelerator-hours of its steps"
+    return f"as `run` plans it: {takes}, which is held on other hardware"
 
 
 def _goal(goal: Goal, value: float) -> str:

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
+from codesign.planner import Plan
 from codesign.report import run_goodput, run_outcome, run_sites
 from codesign.run import RunPlan
+from codesign.spec.resolve import KINDS
 
 PARTS = (("the run", run_outcome), ("failures and goodput", run_goodput), ("sites", run_sites))
 
 
+def violations(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
+    """What does not hold of the run beyond its step. A verdict rests on these and on those of the plan."""
+    found = run.violations if run else ()
+    return tuple(text for text in found if text.partition(": ")[2] not in plan.violations)
+
+
 def screen(run: RunPlan) -> str:
     """All parts that the spec asks for, the outcome first."""
-    blocks = [f"NOT FEASIBLE: {text}" for text in run.violations]
+    blocks = []
     for title, part in PARTS:
         lines = part.lines(run)
         if lines:
             blocks.append("\n".join([f"== {title}", *lines]))
+    from codesign.report import text
+
+    blocks.append(text.wrap(_footing(run), "    ", ""))
     if run.inputs.notes:
-        from codesign.report import text
 
         said = dict.fromkeys(run.inputs.notes)
         blocks.append("\n".join(["notes on the run", *(text.wrap(note, "    ", "  - ") for note in said)]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _footing(run: RunPlan) -> str:
+    """The weakest kind of number under the run beyond its step, and how many inputs there are of each kind."""
+    counts = _kinds(run)
+    listed = ", ".join(f"{count} {'from the spec' if kind == 'spec' else kind}" for kind, count in counts.items())
+    return f"footing: the weakest number under the run is {next(iter(counts))} (inputs beyond those of the step: {listed})"
+
+
+def _kinds(run: RunPlan) -> dict[str, int]:
+    """Inputs of the run by kind, the weakest first."""
+    counts = Counter(leaf.kind for leaf in run.inputs.leaves.values())
+    return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
 def markdown(run: RunPlan) -> str:
@@ -34,6 +58,7 @@ def markdown(run: RunPlan) -> str:
 def to_dict(run: RunPlan) -> dict[str, Any]:
     """Quantities of the run and its parts, SI base units; what has no bound is null."""
     data: dict[str, Any] = {"quantities": run.to_dict(), "violations": list(run.violations), "notes": list(run.inputs.notes)}
+    data["footing"] = {"weakest": next(iter(_kinds(run))), "leaves": _kinds(run)}
     for name, part in (("outcome", run_outcome), ("goodput", run_goodput), ("sites", run_sites)):
         found = part.to_dict(run)
         if found:
@@ -52,4 +77,4 @@ def _bounded(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-__all__ = ["markdown", "screen", "to_dict"]
+__all__ = ["markdown", "screen", "to_dict", "violations"]

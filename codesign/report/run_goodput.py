@@ -16,7 +16,12 @@ _SMALLEST = 5e-5  # shares below it are not listed
 _OUTAGES = (3600.0, 8 * 3600.0, 3 * 86400.0)  # of a site, for the break-even where no rate is known
 _SHORT = {
     "writing checkpoints": "writing", "detection, drain, exchange": "down", "waiting for repair": "waiting",
-    "taking nodes back": "returns", "silent corruption": "corruption", "missing replicas": "missing",
+    "taking nodes back": "returns", "silent corruption": "silent", "missing replicas": "missing",
+    "stragglers": "slowest",
+}  # fmt: skip
+_TIMES = {
+    "detect": "detection", "restart": "start-up", "reschedule": "placing the job anew (restart)", "swap": "swap (hot-spares)",
+    "reconfigure": "regrouping (elastic, degraded)", "repair": "repair of a node",
 }  # fmt: skip
 _SCALE = ("node", "rack", "leaf", "pod", "site")
 
@@ -33,7 +38,7 @@ def to_dict(run: RunPlan) -> dict[str, Any]:
     """What `lines` says, as plain data in SI base units."""
     if run.spec.run is None or run.spec.run.failures is None:
         return {}
-    low, high = goodput.interval(run)
+    low, high = goodput.interval(run) or (None, None)
     names = ("goodput", "run_days", "failures_per_day", "mean_time_to_failure_s", "expected_failures", "checkpoint_interval_s",
              "checkpoint_B", "checkpoint_write_s", "checkpoint_mean_Bps", "checkpoints_kept", "nodes_in_repair", "rare_event_s",
              "rare_events", "data_rare_events", "run_accelerators")  # fmt: skip
@@ -41,7 +46,8 @@ def to_dict(run: RunPlan) -> dict[str, Any]:
         **{name: view_number(run.value(name)) for name in names},
         "goodput_lo": low,
         "goodput_hi": high,
-        "budget": goodput.budget(run),
+        "checkpoint_interval_within_s": goodput.flat_interval_s(run),
+        "budget": goodput.wall_clock(run),
         "lost_by_component": goodput.by_component(run),
         "policies": policies(run),
         "domains": domains(run),
@@ -92,14 +98,18 @@ def domains(run: RunPlan) -> list[dict[str, Any]]:
 
 
 def _answer(run: RunPlan) -> list[str]:
-    low, high = goodput.interval(run)
     chosen = goodput.policies(run)[0]
-    first = f"goodput     {percent(run.value('goodput'))} under {chosen}: {run.value('run_days'):.4g} days"
-    if high - low > 1e-6:
-        first += f"; {percent(low)} to {percent(high)}"
-    out = [first]
-    if high - low > 1e-6:
-        out.append(" " * 12 + "over the 80 % interval of published failure rates")
+    first = f"goodput     {percent(run.value('goodput'))} under {chosen}"
+    if not run.value("run_ends"):
+        return [f"{first}: the run does not end"]
+    first += f": {run.value('run_days'):.4g} days"
+    found = goodput.interval(run)
+    if found:
+        first += f"; {percent(found[0])} to {percent(found[1])}"
+        out = [first, " " * 12 + "over the 80 % interval of published failure rates"]
+    else:
+        whose = "one report" if run.inputs.structure["published_rates"] else "your own"
+        out = [first, " " * 12 + f"no interval is known: the failure rates are {whose}"]
     every = units.show(run.value("mean_time_to_failure_s"), "s")
     count = f"{run.value('expected_failures'):.4g} interruptions"
     out.append(f"failures    one in {every} ({run.value('failures_per_day'):.3g} a day), {count} in the run")
@@ -113,7 +123,7 @@ def _answer(run: RunPlan) -> list[str]:
 
 
 def _budget(run: RunPlan) -> list[str]:
-    parts = {name: share for name, share in goodput.budget(run).items() if share >= _SMALLEST or name == "goodput"}
+    parts = {name: share for name, share in goodput.wall_clock(run).items() if share >= _SMALLEST or name == "goodput"}
     small = 1.0 - sum(parts.values())
     if small > 1e-9:
         parts["smaller losses"] = small
@@ -121,7 +131,12 @@ def _budget(run: RunPlan) -> list[str]:
     out = [f"{'where the wall clock goes':28}{'%':>9}{'days':>10}"]
     days = run.value("run_days")
     for (name, share), number in zip(parts.items(), shown, strict=True):
-        out.append(f"  {name:26}{number:9.2f}{share * days:10.3g}  {bar(share)}".rstrip())
+        lasts = f"{share * days:10.3g}" if np.isfinite(days) else f"{'-':>10}"
+        out.append(f"  {name:26}{number:9.2f}{lasts}  {bar(share)}".rstrip())
+    left = 1.0 - run.value("other_share")
+    if left < 1.0:
+        text = f"goodput is {percent(run.value('goodput'))} of the {percent(left)} of the time that others leave for training"
+        out += wrap(text, "  ").split("\n")
     return out
 
 
@@ -136,13 +151,25 @@ def _components(run: RunPlan) -> list[str]:
         rows.append({
             "component": name,
             "units": f"{run.value(f'component_units[{name}]'):,.0f}",
-            "one fails in": _long(1.0 / leaf.value),
+            "one fails in": _long(run.value(f"component_units[{name}]") / rate),
             "a day": f"{86400 * rate:.3g}",
             "costs": percent(lost[name], 2),
             "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}",
             "rate is": leaf.kind,
         })  # fmt: skip
-    return [*table(rows, right=("units", "one fails in", "a day", "costs", "replicas hit")).split("\n"), *_sources(run)]
+    found = table(rows, right=("units", "one fails in", "a day", "costs", "replicas hit")).split("\n")
+    return [*found, *_early(run), *_sources(run)]
+
+
+def _early(run: RunPlan) -> list[str]:
+    """Rates in the table are means over the run: what they are before and after, where early failures decay."""
+    section = run.spec.run
+    if section is None or section.failures is None or section.failures.early_life is None:
+        return []
+    settled = run.inputs.leaves["component_unit_per_s[accelerator]"].value
+    first = settled * run.value("early_life_start_factor")
+    said = f"one fails in {_long(1.0 / first)} when the run begins and in {_long(1.0 / settled)} when early failures are over"
+    return wrap(f"accelerators: mean over the run; {said}", "  ").split("\n")
 
 
 def _sources(run: RunPlan) -> list[str]:
@@ -163,18 +190,43 @@ def _policies(run: RunPlan) -> list[str]:
             "policy": one["policy"],
             "goodput": percent(one["goodput"]),
             "of all held": percent(one["goodput_per_accelerator"]),
-            "days": f"{one['days']:.4g}",
-            "spare nodes": f"{one['spare_nodes']:g}",
+            "days": f"{one['days']:.4g}" if np.isfinite(one["days"]) else "never",
+            "spares": f"{one['spare_nodes']:g}",
             "from memory": percent(one["from_memory"], 0),
             "costs most": f"{_SHORT.get(worst, worst)} {percent(one['lost'][worst])}",
         })  # fmt: skip
-    right = ("goodput", "of all held", "days", "spare nodes", "from memory")
+    right = ("goodput", "of all held", "days", "spares", "from memory")
     out = ["policies, this layout and these rates", *table(rows, right=right, width=WIDTH).split("\n")]
     best = max(policies(run), key=lambda one: one["goodput_per_accelerator"])
     if best["policy"] != goodput.policies(run)[0]:
-        gain = best["goodput_per_accelerator"] / policies(run)[0]["goodput_per_accelerator"] - 1.0
-        out += wrap(f"{best['policy']} gives {percent(gain)} more of the accelerators that are held", "  ").split("\n")
-    return out
+        times = best["goodput_per_accelerator"] / policies(run)[0]["goodput_per_accelerator"]
+        gain = f"{times:.3g} times as much" if times > 2 else f"{percent(times - 1.0)} more"
+        out += wrap(f"{best['policy']} gives {gain} of the accelerators that are held", "  ").split("\n")
+    return [*out, *wrap(_premise(run), "  ").split("\n"), *wrap(_recovery(run), "  ").split("\n")]
+
+
+def _premise(run: RunPlan) -> str:
+    """On what terms the policies are compared."""
+    if run.inputs.structure["spares_are_stated"]:
+        spares = "run.spares.count"
+    else:
+        leaf = run.inputs.leaves["spare_quantile"]
+        spares = f"enough with {100 * leaf.value:g} % at a random instant ({'yours' if leaf.kind == 'spec' else leaf.kind})"
+    return (
+        f"premise: each policy pays for the spares of its row, in nodes: {spares}. restart (idle spares) and hot-spares "
+        "(warm ones) wait while more nodes are out than that; elastic and degraded go on without the replicas that are missing"
+    )
+
+
+def _recovery(run: RunPlan) -> str:
+    """The times that recovery is taken to need, and on what each rests."""
+    used = {**_TIMES, **({"site_outage": "outage of a site"} if run.value("component_failures_per_s[site]") else {})}
+    told = []
+    for name, what in used.items():
+        leaf = run.inputs.leaves[f"{name}_s"]
+        kind = "yours" if leaf.kind == "spec" else leaf.kind
+        told.append(f"{what} {_long(leaf.value)} ({kind})")
+    return f"taken for recovery: {', '.join(told)}"
 
 
 def _checkpoints(run: RunPlan) -> list[str]:
@@ -189,6 +241,12 @@ def _checkpoints(run: RunPlan) -> list[str]:
     else:
         rate = units.show(run.value("checkpoint_mean_Bps"), "Bps")
         out.append(" " * 12 + f"every {every} of compute ({how}), {rate} on average; keep {run.value('checkpoints_kept'):g}")
+        low, high = (units.show(one, "s") for one in goodput.flat_interval_s(run))
+        out.append(" " * 12 + f"any interval from {low} to {high} costs less than 0.1 % more")
+    slow = run.inputs.leaves["checkpoint_slowdown"]
+    if kind != "synchronous":
+        text = f"writing beside the compute slows it by {percent(slow.value)} meanwhile ({slow.kind}: {slow.source})"
+        out += wrap(text, " " * 12).split("\n")
     return out
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from codesign import units
-from codesign.decisions import calendar, interval, launch
+from codesign.decisions import calendar, interval, joint, launch
 from codesign.decisions import ladder as ladders
 from codesign.quantities.loss import ADDITIVE
 from codesign.report.text import percent, table, wrap
@@ -23,9 +24,10 @@ MONEY = ("rental_cost", "failure_cost", "energy_cost", "serving_cost_per_million
 def lines(run: RunPlan) -> list[str]:
     """The outcome of a run, its answer first; no lines where `run:` plans none of it."""
     section = run.spec.run or outcome.Outcome()
-    found: list[str] = []
+    known = joint.intervals(run)
+    found = [*_calendar(run, known), *_cost(run, known), *(_power(run, known) if section.power else [])]
     for what, part in (
-        (True, _calendar), (True, _cost), (section.power, _power), (section.loss, _loss), (section.data, _data),
+        (section.loss, _loss), (section.data, _data),
         (section.launch, _launch), (section.serving, _serving), (section.ladder, _ladder),
     ):  # fmt: skip
         found += part(run) if what else []
@@ -43,9 +45,12 @@ def to_dict(run: RunPlan) -> dict[str, Any]:
         "money": {name: targets.get(name) for name in MONEY},
         "quantities": {name: value for name, value in targets.items() if name not in MONEY},
     }
+    known = joint.intervals(run)
+    data["intervals"] = {name: asdict(one) for name, one in known.spreads.items()}
+    data["intervals_of"] = list(known.of)
     if section.loss:
         spreads = {name: interval.spread(run, name) for name in ("final_loss", "effective_over_reference", "effective_FLOP")}
-        data["intervals"] = {name: asdict(one) if one else None for name, one in spreads.items()}
+        data["intervals"].update({name: asdict(one) if one else None for name, one in spreads.items()})
         data["by_law"] = [asdict(one) for one in interval.by_law(run)] if section.loss.law in ADDITIVE else []
     if section.launch:
         choice = launch.waits(run)
@@ -82,11 +87,13 @@ def _size(value: float) -> str:
 # ---------------------------------------------------------------------------------------------------- calendar, money
 
 
-def _calendar(run: RunPlan) -> list[str]:
+def _calendar(run: RunPlan, known: joint.Intervals) -> list[str]:
     rows = calendar.stretches(run)
     end = rows[-1]
     when = f", {end.end}" if end.end else ""
-    found = [_line("ends", f"after {end.end_s / DAY_S:.1f} days{when}")]
+    if not math.isfinite(end.end_s):
+        return [_line("ends", "never: failures and their recovery leave next to nothing of the time")]
+    found = [_line("ends", f"after {end.end_s / DAY_S:.1f} days{when}"), *_days_between(run, known)]
     slack = calendar.slack_days(run)
     if slack is not None:
         late = f"{slack:.0f} days before the deadline" if slack >= 0 else f"LATE: {-slack:.0f} days after the deadline"
@@ -105,28 +112,55 @@ def _calendar(run: RunPlan) -> list[str]:
     return found
 
 
-def _cost(run: RunPlan) -> list[str]:
+def _days_between(run: RunPlan, known: joint.Intervals) -> list[str]:
+    if not known.of:
+        return [_line("", "no interval: neither an error of the step nor a spread of failure rates is known")]
+    ends = known.spreads["calendar_s" if _has(run, "calendar_s") else "run_wall_s"]
+    days = " to ".join(f"{end_s / DAY_S:.1f}" for end_s in (ends.low, ends.high))
+    dates = [calendar.day(run, end_s) for end_s in (ends.low, ends.high)]
+    between = f", {dates[0]} to {dates[1]}" if all(dates) else ""
+    return [_line("", f"80 % interval {days} days{between}: {' and '.join(known.of)} drawn{' together' * (len(known.of) > 1)}")]
+
+
+def _between(known: joint.Intervals, name: str, show: Callable[[float], str]) -> str:
+    """The interval of a quantity beside it, where one is known."""
+    one = known.spreads.get(name)
+    return f" (80 %: {show(one.low)} to {show(one.high)})" if one else ""
+
+
+def _cost(run: RunPlan, known: joint.Intervals) -> list[str]:
+    if not math.isfinite(run.value("run_accelerator_hours")):
+        return []
     hours = f"{run.value('run_accelerator_hours'):,.0f} accelerator-hours"
     if not _has(run, "rental_cost"):
         return [_line("cost", f"{hours}; no run.price_per_hour: no money")]
-    found = [_line("cost", f"{_amount(run.value('rental_cost'))} for {hours} at {run.value('price_per_hour'):g} each")]
-    lost = run.value("failure_cost")
-    if lost > 0:
-        found.append(_line("", f"{_amount(lost)} of it for time lost to failures and checkpoints"))
+    total = f"{_amount(run.value('rental_cost'))}{_between(known, 'rental_cost', _amount)}"
+    found = [_line("cost", f"{total} for {hours} at {run.value('price_per_hour'):g} each")]
+    if _has(run, "failure_cost"):
+        lost = f"{_amount(run.value('failure_cost'))} of it for failures: time lost to them and to checkpoints"
+        spares = run.value("run_accelerators") - run.value("training_accelerators")
+        found.append(_line("", f"{lost}, {spares:,.0f} spare accelerators" if spares else lost))
+    share = run.value("other_share")
+    if share:
+        others = _amount(share * run.value("rental_cost"))
+        found.append(_line("", f"{others} of it for the {percent(share)} of the time of others"))
     if _has(run, "energy_cost"):
         found.append(_line("", f"energy, if paid apart: {_amount(run.value('energy_cost'))}"))
     return found
 
 
-def _power(run: RunPlan) -> list[str]:
+def _power(run: RunPlan, known: joint.Intervals) -> list[str]:
     shown = {name: units.show(run.value(name), "W") for name in ("average_site_W", "peak_site_W", "power_swing_W")}
     text = f"{shown['average_site_W']} mean, {shown['peak_site_W']} peak; steps of {shown['power_swing_W']} when all ranks stop"
     found = [_line("power", text)]
     if _has(run, "fits_power_cap"):
         most = f"{run.value('accelerators_under_cap'):,.0f} accelerators fit under it at peak"
         found.append(_line("", f"cap {units.show(run.value('power_cap_W'), 'W')}: {most}"))
+    if not math.isfinite(run.value("run_energy_J")):
+        return found
     carbon = f", {run.value('run_carbon_kg') / 1e3:,.0f} t CO2e" if _has(run, "run_carbon_kg") else ""
-    found.append(_line("energy", f"{run.value('run_energy_J') / MWH_J:,.0f} MWh at the meter{carbon}"))
+    between = _between(known, "run_energy_J", lambda joule: f"{joule / MWH_J:,.0f}")
+    found.append(_line("energy", f"{run.value('run_energy_J') / MWH_J:,.0f} MWh at the meter{between}{carbon}"))
     return found
 
 
@@ -143,6 +177,7 @@ def _loss(run: RunPlan) -> list[str]:
         else:
             text += "; no joint uncertainty of this law is published"
         found.append(_line("loss", text))
+        found += _other_laws(run)
     if _has(run, "compute_over_reference"):
         found += _reference(run)
     if _has(run, "optimal_tokens"):
@@ -155,6 +190,18 @@ def _loss(run: RunPlan) -> list[str]:
     if _has(run, "code_bits"):
         found += _code(run)
     return found
+
+
+def _other_laws(run: RunPlan) -> list[str]:
+    """The loss by every law of the same form, and how far they lie apart: the interval of one law holds none of that."""
+    chosen = interval.law_of(run)
+    if chosen not in ADDITIVE:
+        return []
+    rows = interval.by_law(run)
+    others = ", ".join(f"{one.law} {one.final_loss:.3f}" for one in rows if one.law != chosen)
+    low, high = min(one.final_loss for one in rows), max(one.final_loss for one in rows)
+    spread = f"spread of the laws {low:.3f} to {high:.3f} ({percent(high / low - 1.0)}), each of its own data and tokens"
+    return [_line("", f"by the other laws: {others}; {spread}")]
 
 
 def _reference(run: RunPlan) -> list[str]:
@@ -246,6 +293,8 @@ def _launch(run: RunPlan) -> list[str]:
     choice = launch.waits(run)
     best = choice.soonest
     now = choice.rows[0]
+    if not math.isfinite(best.finish_s):
+        return []
     if best.wait_s == 0:
         text = "now: every wait ends later"
     else:

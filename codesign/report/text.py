@@ -159,10 +159,13 @@ def bar(share: float) -> str:
 # ---------------------------------------------------------------------------------------------------- plan
 
 
-def plan_screen(plan: Plan, nearest: Sequence[Row]) -> str:
-    """Everything that `codesign plan` says, the verdict first. `nearest`: the measured runs most like this one."""
+def plan_screen(plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = ()) -> str:
+    """Everything that `codesign plan` says, the verdict first. `nearest`: the measured runs most like this one.
+
+    `beyond`: what does not hold of the run beyond the step.
+    """
     sections = [
-        _verdict(plan), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan), _footing(plan),
+        _verdict(plan, beyond), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan), _footing(plan),
         _nearest(nearest), _notes(plan),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -184,9 +187,9 @@ def headline(plan: Plan) -> str:
     return f"{name} on {where}: {cut}, {', '.join(extra)}"
 
 
-def _verdict(plan: Plan) -> str:
-    lines = ["FEASIBLE" if plan.feasible else "DOES NOT FIT"]
-    lines += [wrap(message, "    ", "  - ") for message in plan.violations]
+def _verdict(plan: Plan, beyond: Sequence[str]) -> str:
+    lines = ["DOES NOT FIT" if not plan.feasible else "NOT FEASIBLE" if beyond else "FEASIBLE"]
+    lines += [wrap(message, "    ", "  - ") for message in (*plan.violations, *beyond)]
     lines.append(wrap(headline(plan)))
     if plan.overrides:
         fixed = [f"{name} = {show_value(value, graph.REGISTRY[name].unit)}" for name, value in plan.overrides.items()]

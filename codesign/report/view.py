@@ -94,9 +94,9 @@ def question(plan: Plan) -> str:
     )
 
 
-def verdict(plan: Plan) -> str:
-    broken = len(plan.violations)
-    return "Feasible." if plan.feasible else f"Not feasible: {broken} constraint{'s' if broken > 1 else ''} broken."
+def verdict(broken: Sequence[str]) -> str:
+    """One line of what does not hold: the violations of a plan, and of the run beyond it."""
+    return f"Not feasible: {len(broken)} constraint{'s' if len(broken) > 1 else ''} broken." if broken else "Feasible."
 
 
 def footing(plan: Plan) -> str:

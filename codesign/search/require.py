@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign import errors, graph, planner, units
+from codesign import run as runs
+from codesign.decisions import calendar
 from codesign.quantities import constraints
 from codesign.search.cheapest import cheapest
 from codesign.search.resources import (
@@ -65,6 +67,17 @@ class Goal:
         """Logarithm of how far each row misses it; 0 and below: met. Shape (rows,)."""
         miss: Array = np.log(values.row(self.quantity) * self.scale / self.wanted)
         return -miss if self.larger else miss
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What the `run:` of the spec takes over the steps alone: failures, checkpoints, other users; `cost` with spares too.
+
+    Ratios of the run on the hardware as it is; they are held on other hardware.
+    """
+
+    days: float
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,8 @@ class Requirement:
     bound_step_s: float
     bound_parts: Mapping[str, float]
     weights: Mapping[str, float]
-    price: float | None
+    price: float | None  # of an accelerator-hour, given or that of `run.price_per_hour`; none: cost in accelerator-hours
+    beyond: Beyond | None  # none: targets of the step, or of a run whose sections are not counted
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, SI base units; a held resource has no weight."""
@@ -155,6 +169,7 @@ class Requirement:
             "bound": {"step_s": self.bound_step_s, "parts": dict(self.bound_parts)},
             "weights": {name: weight if math.isfinite(weight) else None for name, weight in self.weights.items()},
             "price": self.price,
+            "beyond": asdict(self.beyond) if self.beyond else None,
         }
 
 
@@ -168,9 +183,10 @@ def require(
 ) -> Requirement:
     """The least hardware on which a layout meets all targets: `mfu`, `step_s`, `tokens_per_s`, `days`, `cost`.
 
-    `days` and `cost` are of the uninterrupted run; `cost` in accelerator-hours, or in money where `price` is that of an
-    accelerator-hour. `weights`: relative cost of a doubling, `inf` holds a resource. MFU is of the peak of the hardware
-    that is asked for, so that more compute lowers it.
+    `days` and `cost` are of the run as planned where the spec has a `run:` on one cluster, else of its steps alone; `cost`
+    in accelerator-hours, or in money where `price` or `run.price_per_hour` is that of an accelerator-hour. `weights`:
+    relative cost of a doubling, `inf` holds a resource. MFU is of the peak of the hardware that is asked for, so that more
+    compute lowers it.
     """
     weigh, wanted = weights_of(weights), read_targets(target)
     if price is not None and not (price > 0 and math.isfinite(price)):
@@ -178,7 +194,11 @@ def require(
     if price is not None and "cost" not in wanted:
         raise errors.SpecError("a price has no effect without the target cost=...", field="price")
     of = machine(spec_or_plan, sets)
-    goals = _goals(of, wanted, price)
+    spec = of.plan.problem.spec
+    if price is None and "cost" in wanted and spec.run is not None:
+        price = spec.run.price_per_hour
+    beyond = _beyond(of.plan) if {"days", "cost"} & wanted.keys() and spec.run is not None and not spec.sites else None
+    goals = _goals(of, wanted, price, beyond)
     free = [r for r in RESOURCES if r in of.used and math.isfinite(weigh[r])]
     goals, inside, bound = _without_limit(of, goals, free)
     capacity_B = of.value(CAPACITY)[0]
@@ -193,7 +213,7 @@ def require(
         of.plan, tuple(goals), met, on_time, reachable, obstacles, needed_B, capacity_B,
         tuple((_spare if on_time else _alone)(of, goals, free)) if free else (), path,
         float(bound.row("step_s")[0]), dict(sorted(parts.items(), key=lambda part: -part[1])),
-        {resource.name: weight for resource, weight in weigh.items()}, price,
+        {resource.name: weight for resource, weight in weigh.items()}, price, beyond,
     )
 
 
@@ -218,9 +238,22 @@ def read_targets(target: Mapping[str, float | str]) -> dict[str, float]:
     return found
 
 
-def _goals(of: Machine, wanted: Mapping[str, float], price: float | None) -> list[Goal]:
+def _beyond(plan: planner.Plan) -> Beyond | None:
+    """The run of the plan over its steps; none where the spec says nothing of its length, which `_goals` refuses."""
+    steps_s = plan.value("training_s")
+    if not steps_s:
+        return None
+    run = runs.run_plan(plan)
+    ends_s, hours = calendar.end_s(run), run.value("run_accelerator_hours")
+    if not math.isfinite(ends_s + hours):
+        raise errors.Infeasible("the run never ends: codesign plan says why")
+    return Beyond(ends_s / steps_s, hours * 3600.0 / (plan.value("accelerators") * steps_s))
+
+
+def _goals(of: Machine, wanted: Mapping[str, float], price: float | None, beyond: Beyond | None) -> list[Goal]:
     hours = of.plan.value("accelerators") / 3600.0
-    scales = {"days": 1.0 / 86400.0, "cost": hours * (price or 1.0)}
+    days, cost = (beyond.days, beyond.cost) if beyond else (1.0, 1.0)
+    scales = {"days": days / 86400.0, "cost": cost * hours * (price or 1.0)}
     goals = []
     for name, number in wanted.items():
         quantity, unit, larger = _TARGETS[name]
@@ -364,4 +397,4 @@ def _cheapest(
     return found, best.cost / doubling, best.bound / doubling
 
 
-__all__ = ["Alone", "Goal", "Part", "Path", "Requirement", "read_targets", "require"]
+__all__ = ["Alone", "Beyond", "Goal", "Part", "Path", "Requirement", "read_targets", "require"]

@@ -15,14 +15,18 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Rates:
-    """Failures a second and unit, by component; `low` and `high`: factors of the 80 % interval, 1 where none is known."""
+    """Failures a second and unit, by component; `low` and `high`: factors of the 80 % interval, none where none is known.
+
+    `largest`: accelerators of the largest job or cluster among the reports.
+    """
 
     name: str
     per_s: dict[str, float]
     kind: str
     source: str
-    low: float = 1.0
-    high: float = 1.0
+    low: float | None = None
+    high: float | None = None
+    largest: float = 0.0
 
 
 @cache
@@ -41,7 +45,7 @@ def rates(name: str) -> Rates:
         return Rates(name, {}, "spec", "run.failures.rates none")
     held = _data()["sets"][name]
     per_s = {part: 1.0 / (3600.0 * hours) for part, hours in held["mean_hours_between_failures"].items()}
-    return Rates(name, per_s, held["kind"], held["source"], held.get("low", 1.0), held.get("high", 1.0))
+    return Rates(name, per_s, held["kind"], held["source"], held.get("low"), held.get("high"), held["largest"])
 
 
 def practice(name: str) -> tuple[float, str, str]:

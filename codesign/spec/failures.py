@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from codesign import units
 from codesign.spec import failure_rates
-from codesign.spec.fields import BytesPerS, Duration, Seconds, Section, Share, Whole, whole
+from codesign.spec.fields import BytesPerS, Duration, InDays, InHours, InMinutes, MeanTime, Section, Share, Whole, whole
 
 if TYPE_CHECKING:
     from codesign.spec.schema import Spec
@@ -25,7 +25,7 @@ POLICIES: tuple[str, ...] = ("restart", "hot-spares", "elastic", "degraded")
 def _interval(value: object) -> object:
     if value == "auto":
         return value
-    number = units.parse(value, "s", bare=False)
+    number = units.parse(value, "s", bare=False, like="15 min")
     if number <= 0:
         raise ValueError(f"{value!r} is not above 0")
     return number
@@ -42,13 +42,13 @@ Slowdown = Annotated[float, Field(strict=True, ge=1, le=100)]
 class MeanTimes(Section):
     """Mean time between failures of one unit, in place of the set's. Software: of the part of it on one accelerator."""
 
-    accelerator: Duration | None = None
-    host: Duration | None = None
-    nic: Duration | None = None  # one an accelerator
-    link: Duration | None = None  # one cable
-    switch: Duration | None = None
-    software: Duration | None = None
-    site: Duration | None = None  # power, cooling, the whole network
+    accelerator: MeanTime | None = None
+    host: MeanTime | None = None
+    nic: MeanTime | None = None  # one an accelerator
+    link: MeanTime | None = None  # one cable
+    switch: MeanTime | None = None
+    software: MeanTime | None = None
+    site: MeanTime | None = None  # power, cooling, the whole network
 
 
 class TakesDown(Section):
@@ -66,18 +66,18 @@ class EarlyLife(Section):
 
     failed_share: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.1  # that fail of early causes, sooner or later
     settling: Duration  # time in which the early hazard falls to 1/e
-    age: Seconds = 0.0  # of the parts when the run begins (burn-in)
+    age: InDays = 0.0  # of the parts when the run begins (burn-in)
     replaced_share: Share = 1.0  # of the failed accelerators that are replaced by new ones
 
 
 class Recovery(Section):
     """How long each step after a failure takes. null: a reported time."""
 
-    detect: Seconds | None = None  # until the failure is noticed and located
-    reschedule: Seconds | None = None  # until the scheduler has placed the whole job anew (restart)
-    swap: Seconds | None = None  # until a hot spare stands in for a node
-    reconfigure: Seconds | None = None  # until the other replicas go on without the lost ones (elastic)
-    restart: Seconds | None = None  # processes and communicators, before state is read
+    detect: InMinutes | None = None  # until the failure is noticed and located
+    reschedule: InMinutes | None = None  # until the scheduler has placed the whole job anew (restart)
+    swap: InMinutes | None = None  # until a hot spare stands in for a node
+    reconfigure: InMinutes | None = None  # until the other replicas go on without the lost ones (elastic)
+    restart: InMinutes | None = None  # processes and communicators, before state is read
     repair: Duration | None = None  # until a node is back
     site_outage: Duration | None = None  # until a site is back
 
@@ -85,8 +85,8 @@ class Recovery(Section):
 class Corruption(Section):
     """Silent data corruption: it is rolled back to before it happened."""
 
-    mtbf: Duration | None = None  # of one accelerator; null: the set's
-    detect: Seconds  # from the corruption to its detection
+    mtbf: MeanTime | None = None  # of one accelerator; null: the set's
+    detect: InHours  # from the corruption to its detection
 
 
 class SlowNodes(Section):
@@ -173,7 +173,8 @@ def _rate_conflicts(failures: Failures) -> Iterator[tuple[str, str]]:
         name = "run.failures.recovery.site_outage"
         yield name, f"{name} has no effect without run.failures.mtbf.site: no set has a rate of sites"
     if failures.rates == "none" and not failures.mtbf.model_fields_set:
-        yield "run.failures.rates", "run.failures.rates none leaves nothing that fails: write run.failures.mtbf"
+        how = "write the mean times that you know, as in `mtbf: {accelerator: 5 y}`, or leave run.failures out"
+        yield "run.failures.rates", f"run.failures.rates none leaves nothing that fails: {how}"
     corruption = failures.corruption
     if failures.rates == "none" and corruption is not None and corruption.mtbf is None:
         name = "run.failures.corruption.detect"

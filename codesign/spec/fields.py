@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from codesign import units
 
 
-def _reader(unit: str, bare: bool, zero: bool) -> BeforeValidator:
+def _reader(unit: str, bare: bool, zero: bool, like: str | None = None) -> BeforeValidator:
     def read(value: object) -> float:
-        number = units.parse(value, unit, bare=bare)
+        number = units.parse(value, unit, bare=bare, like=like)
         if number < 0 or (number == 0 and not zero):
             raise ValueError(f"{value!r} is not {'0 or more' if zero else 'above 0'}")
         return number
@@ -20,9 +20,9 @@ def _reader(unit: str, bare: bool, zero: bool) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _json(unit: str, bare: bool) -> WithJsonSchema:
+def _json(unit: str, bare: bool, like: str | None = None) -> WithJsonSchema:
     text = {"type": "string", "pattern": r"^\s*[0-9.][0-9_.eE+-]*\s*[A-Za-zµ][A-Za-z /]*$"}
-    what = f"{units.SUFFIXES[unit][0]}, for example '{units.example(unit)}'"
+    what = f"{units.SUFFIXES[unit][0]}, for example '{like or units.example(unit)}'"
     if bare:
         return WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, text], "description": what})
     return WithJsonSchema({**text, "description": what})
@@ -46,7 +46,13 @@ Bytes = Annotated[float, _reader("B", bare=False, zero=False), _json("B", bare=F
 BytesPerS = Annotated[float, _reader("Bps", bare=False, zero=False), _json("Bps", bare=False)]
 FlopPerS = Annotated[float, _reader("FLOPps", bare=False, zero=False), _json("FLOPps", bare=False)]
 Seconds = Annotated[float, _reader("s", bare=False, zero=True), _json("s", bare=False)]
-Duration = Annotated[float, _reader("s", bare=False, zero=False), _json("s", bare=False)]
+# The same in seconds; the name says in which size people write it, for the examples of messages.
+InMilliseconds = Annotated[float, _reader("s", False, True, "30 ms"), _json("s", False, "30 ms")]
+InMinutes = Annotated[float, _reader("s", False, True, "15 min"), _json("s", False, "15 min")]
+InHours = Annotated[float, _reader("s", False, True, "1 h"), _json("s", False, "1 h")]
+InDays = Annotated[float, _reader("s", False, True, "30 d"), _json("s", False, "30 d")]
+Duration = Annotated[float, _reader("s", False, False, "2 d"), _json("s", False, "2 d")]
+MeanTime = Annotated[float, _reader("s", False, False, "5 y"), _json("s", False, "5 y")]
 Watts = Annotated[float, _reader("W", bare=True, zero=False), _json("W", bare=True)]
 Tokens = Annotated[float, _reader("tokens", bare=True, zero=False), _json("tokens", bare=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9), BeforeValidator(whole)]

@@ -7,6 +7,7 @@ spec means what it shows, and so that a hostile file costs no more than its own 
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import json
@@ -29,7 +30,10 @@ from codesign.spec import failures, outcome, schema, sites
 VERSION = 1
 MAX_BYTES = 2**20
 MAX_DEPTH = 16
+_FIELD_WORDS = Path(__file__).parent / "data" / "field_words.yaml"
 _MOST_WORDED = 100  # errors of one spec for which a message is written
+_MOST_SHOWN = 5  # further errors that are shown under the first
+_MOST_LINE = 300  # characters of one of them
 _MAX_LINE = 160  # a longer source line is not shown under a message
 
 # Fields that may be written as a bare name: path -> the field of the section that the name fills.
@@ -51,8 +55,8 @@ QUANTITIES = {
     "run.failures.early_life.settling": "s", "run.failures.early_life.age": "s",
     "run.failures.corruption.mtbf": "s", "run.failures.corruption.detect": "s",
     "run.loss.reference.tokens": "tokens", "run.loss.critical_batch.tokens": "tokens", "run.data.unique_tokens": "tokens",
-    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.node_overhead_W": "W", "run.power.cap_W": "W",
-    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s", "run.launch.failure_settling": "s",
+    "run.data.raw_B": "B", "run.phases.*.tokens": "tokens", "run.power.overhead_per_accelerator_W": "W", "run.power.cap_W": "W",
+    "run.launch.horizon": "s", "run.launch.improvement_doubling": "s",
     "run.serving.served_tokens": "tokens",
 }
 # Units in which a bare number is refused: bit or byte, GB or GiB, us or ms are the usual mistakes.
@@ -396,6 +400,8 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return float(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
     raise SpecError(f"{path}: plain data is wanted, not a {type(value).__name__}", field=path)
 
 
@@ -572,12 +578,13 @@ def field_error(document: Document, name: str, message: str, key: bool = False) 
 
 
 def first_problem(document: Document, problems: list[tuple[str, str, bool]]) -> SpecError:
-    """The first problem in the order of the file, saying how many more there are."""
+    """The first problem in the order of the file, the next ones in a line each, and how many there are beside it."""
     errors = [field_error(document, name, message, key) for name, message, key in problems]
     errors.sort(key=_file_order)
     if more := len(errors) - 1:
         message = f"{errors[0].message} (and {more} more)"
-        return SpecError(message, field=errors[0].field, place=errors[0].place)
+        others = tuple(_clip(f"{one.place}: {one.message}", _MOST_LINE) for one in errors[1 : _MOST_SHOWN + 1] if one.message)
+        return SpecError(message, field=errors[0].field, place=errors[0].place, more=others)
     return errors[0]
 
 
@@ -704,12 +711,12 @@ def _wanted_option(option: dict[str, Any]) -> str:
 
 
 def _range(option: dict[str, Any]) -> str:
-    low, high, above = option.get("minimum"), option.get("maximum"), option.get("exclusiveMinimum")
+    low, high = option.get("minimum"), option.get("maximum")
+    above, below = option.get("exclusiveMinimum"), option.get("exclusiveMaximum")
     if low is not None and high is not None:
         return f" from {low:,} to {high:,}"
-    if above is not None and high is not None:
-        return f" above {above:,}, at most {high:,}"
-    return ""
+    bounds = (("above", above), ("at least", low), ("at most", high), ("below", below))
+    return ", ".join(f" {word} {value:,}" for word, value in bounds if value is not None).replace(",  ", ", ")
 
 
 # what other tools call a value of ours
@@ -970,7 +977,25 @@ def json_schema() -> dict[str, Any]:
         section = data["properties"][name]
         shorthand = {"type": "string", "description": f"the name of a {'preset' if name == 'model' else 'stack'}"}
         data["properties"][name] = {"anyOf": [shorthand, section]}
+    for name, section in {"Spec": data, **definitions}.items():
+        _describe(section.get("properties", {}), field_words().get(name, {}))
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "codesign spec", **data}
+
+
+@functools.cache
+def field_words() -> dict[str, dict[str, str]]:
+    """What every field means: section -> field -> text."""
+    words: dict[str, dict[str, str]] = yaml.safe_load(_FIELD_WORDS.read_text(encoding="utf-8"))
+    return words
+
+
+def _describe(properties: dict[str, Any], words: Mapping[str, str]) -> None:
+    """Write the description of each field; its type may have one of its own, which says the unit."""
+    for name in properties.keys() & words.keys():
+        node = properties[name]
+        units_of = [option["description"] for option in (node, *node.get("anyOf", ())) if "description" in option]
+        own = units_of[0] if "$ref" not in node and name not in ("model", "software") and units_of else ""
+        properties[name] = {**node, "description": f"{words[name]} ({own})" if own else words[name]}
 
 
 def _open_layout(definitions: dict[str, Any]) -> None:
@@ -981,7 +1006,7 @@ def _open_layout(definitions: dict[str, Any]) -> None:
     definitions["Range"] = {
         "type": "object", "additionalProperties": False, "required": ["from", "to"],
         "description": "a range of values for `codesign search`",
-        "properties": dict.fromkeys(("from", "to", "step", "times"), whole),
+        "properties": {name: dict(whole) for name in ("from", "to", "step", "times")},
     }  # fmt: skip
     for section, names in (("Layout", list(schema.Layout.model_fields)), ("Training", ["global_batch_sequences"])):
         for name in names:

@@ -5,12 +5,14 @@ A section that is left out is not planned. Nothing here has a default price, rat
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from codesign.spec.fields import Bytes, Count, Date, Seconds, Section, Share, Tokens, Watts, whole
+from codesign.spec.fields import Bytes, Count, Date, InDays, Section, Share, Tokens, Watts, whole
+from codesign.spec.sites import members
 
 if TYPE_CHECKING:
     from codesign.spec.schema import Spec
@@ -21,6 +23,7 @@ _NO_OPTIMUM = (*WITHOUT_LOSS, "kaplan")  # laws without an L(N, D) that has an o
 Source = Annotated[str, Field(min_length=1)]
 Factor = Annotated[float, Field(strict=True, gt=0, le=1e6)]
 Money = Annotated[float, Field(strict=True, gt=0, le=1e6)]
+DATA_OF = datetime.date(2026, 11, 1)  # month of the shipped hardware profiles: whoever runs this version, runs it later
 _ENOUGH = 1e-3  # tokens of phases that add up to training.tokens within this are not contradictory: numbers are rounded
 
 
@@ -115,11 +118,11 @@ class Phase(Section):
 
 
 class Power(Section):
-    """Power of the site beyond the accelerators' boards. `node_overhead_W`: host, fans, NICs, for each accelerator."""
+    """Power of the site beyond the boards of the accelerators. `network_share`: over that of boards and hosts."""
 
     pue: Annotated[float, Field(strict=True, ge=1, le=5)]
-    node_overhead_W: Watts
-    network_share: Share = 0.0  # power of the network over that of boards and nodes
+    overhead_per_accelerator_W: Watts  # host, fans, NICs: what a node draws beside its boards, over its accelerators
+    network_share: Share = 0.0
     cap_W: Watts | None = None
     kg_per_kWh: Annotated[float, Field(strict=True, ge=0, le=10)] | None = None
     price_per_kWh: Money | None = None
@@ -142,15 +145,12 @@ class Other(Section):
 class Launch(Section):
     """Launch now or wait: what a delay of up to `horizon` improves.
 
-    `improvement_doubling`: time in which the tokens a second of this cluster double (software, recipes). On its first day
-    the failure rate is 1 + `failure_excess` of the settled one, and the excess decays with `failure_settling`. With `ages`
-    the excess is that of `run.failures.early_life`, and the parts run meanwhile: a later launch has older hardware.
+    `improvement_doubling`: time in which the tokens a second of this cluster double (software, recipes). With `ages` the
+    parts run meanwhile: a later launch has older hardware, with fewer of the failures of `run.failures.early_life`.
     """
 
-    horizon: Seconds
-    improvement_doubling: Seconds | None = None
-    failure_excess: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
-    failure_settling: Seconds | None = None
+    horizon: InDays
+    improvement_doubling: InDays | None = None
     ages: Annotated[bool, Field(strict=True)] = False
 
 
@@ -199,7 +199,8 @@ class Outcome(Section):
     power: Power | None = None
     price_per_hour: Money | None = None  # of one accelerator
     start: Date | None = None
-    today: Date | None = None  # the day on which the plan is made: nothing is planned before it
+    # the day on which the plan is made: nothing is planned before it; null: the month of the shipped data
+    today: Date | None = None
     deadline: Date | None = None
     tranches: tuple[Tranche, ...] = ()
     other: Other | None = None
@@ -255,9 +256,6 @@ def _run_tokens(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         yield "run.data.raw_B", "run.data.raw_B has no effect without run.loss: the code length is of a loss curve"
     if data.efficiency is not None and run.loss is None:
         yield "run.data.efficiency", "run.data.efficiency has no effect without run.loss"
-    if data.efficiency is not None and run.loss is not None and run.loss.law in WITHOUT_LOSS:
-        name = "run.data.efficiency"
-        yield name, f"{name} has no effect: {run.loss.law} prints an optimum, no loss"
 
 
 def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
@@ -274,18 +272,24 @@ def _loss_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         if penalty is not None:
             name = "run.loss.low_precision_penalty"
             yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss"
-        if run.data is not None and run.data.raw_B is not None:
-            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints an optimum, no loss: no code length"
+        if run.data is not None and run.data.efficiency is not None:
+            name = "run.data.efficiency"
+            yield name, f"{name} has no effect: {loss.law} prints an optimum, no loss that better data would lower"
         if loss.batch == "counted" or (loss.batch == "bounded" and loss.critical_batch is None):
             name = "run.loss.batch"
             why = "loss to count it in" if loss.batch == "counted" else "critical batch: give run.loss.critical_batch"
             yield name, f"{name} {loss.batch} has no effect: {loss.law} prints no {why}"
+    if loss.law in _NO_OPTIMUM:
+        prints = "an optimum, no loss" if loss.law in WITHOUT_LOSS else "two limits, no L(N, D)"
+        if run.data is not None and run.data.raw_B is not None:
+            yield "run.data.raw_B", f"run.data.raw_B has no effect: {loss.law} prints {prints}: no code length"
         if run.ladder is not None:
-            yield "run.ladder", f"run.ladder needs a law with a loss, and {loss.law} prints none: write besiroglu"
+            yield "run.ladder", f"run.ladder needs a law with an L(N, D), and {loss.law} prints {prints}: write besiroglu"
     if loss.gains and loss.reference is None:
         yield "run.loss.gains", "run.loss.gains has no effect without run.loss.reference: a gain is over another recipe"
     elif loss.gains and loss.law in _NO_OPTIMUM:
-        yield "run.loss.gains", f"run.loss.gains has no effect: {loss.law} gives no effective compute; write besiroglu"
+        why = f"{loss.law} compares no effective compute with the reference: write besiroglu, or leave the gains out"
+        yield "run.loss.gains", f"run.loss.gains has no effect: {why}"
 
 
 def _phase_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
@@ -326,6 +330,9 @@ def _date_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
         return
     if run.today is not None and run.start < run.today:
         yield "run.start", f"run.start {run.start} lies in the past: run.today is {run.today}"
+    elif run.today is None and run.start < DATA_OF:
+        since = f"the data of this version are of {DATA_OF:%B %Y}, and a plan reads no clock"
+        yield "run.start", f"run.start {run.start} lies in the past: {since}; to plan as of an earlier day write run.today"
     if run.deadline is not None and run.deadline <= run.start:
         yield "run.deadline", f"run.deadline {run.deadline} is not after run.start {run.start}"
 
@@ -340,10 +347,13 @@ def _tranche_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
             yield f"run.tranches.{at}.date", f"run.tranches: {reason}: write them in the order of arrival"
     if tranches[0].date > run.start:
         yield "run.start", f"run.start {run.start} is before the first accelerators arrive, {tranches[0].date}"
-    total, whole_cluster = sum(tranche.accelerators for tranche in tranches), spec.cluster.accelerators
-    if total != whole_cluster:
-        reason = f"bring {total:,} accelerators, and cluster.accelerators is {whole_cluster:,}"
-        yield "run.tranches", f"run.tranches {reason}: the plan is for all of them"
+    total, whole = sum(tranche.accelerators for tranche in tranches), spec.cluster.accelerators
+    where = "cluster.accelerators is"
+    if spec.sites:
+        whole, where = sum(member.cluster.accelerators for member in members(spec)), "the sites together have"
+    if total != whole:
+        reason = f"bring {total:,} accelerators, and {where} {whole:,}"
+        yield "run.tranches", f"run.tranches {reason}: the plan is for all of them, spares not counted"
 
 
 def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
@@ -354,20 +364,17 @@ def _other_conflicts(spec: Spec, run: Outcome) -> Iterator[tuple[str, str]]:
     if launch is not None:
         if launch.horizon == 0:
             yield "run.launch.horizon", "run.launch.horizon is 0: there is no wait to compare with"
-        if (launch.failure_excess is None) != (launch.failure_settling is None):
-            yield "run.launch", "run.launch.failure_excess and failure_settling go together: a rate, and how fast it decays"
-        if launch.improvement_doubling is None and launch.failure_excess is None and not launch.ages:
-            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling, failure_excess or ages"
+        if launch.improvement_doubling is None and not launch.ages:
+            yield "run.launch", "run.launch says nothing that waiting improves: give improvement_doubling or ages"
         failures = getattr(run, "failures", None)
         if launch.ages and (failures is None or failures.early_life is None):
             name = "run.launch.ages"
             yield name, f"{name} has no effect without run.failures.early_life: no rate falls with age"
-        elif launch.ages and launch.failure_excess is not None:
-            name = "run.launch.failure_excess"
-            yield name, f"{name} counts early failures that run.launch.ages takes from run.failures.early_life: keep one"
-        for name in ("improvement_doubling", "failure_settling"):
-            if getattr(launch, name) == 0:
-                yield f"run.launch.{name}", f"run.launch.{name} must be above 0"
+        if launch.improvement_doubling == 0:
+            yield "run.launch.improvement_doubling", "run.launch.improvement_doubling must be above 0"
+        elif launch.improvement_doubling is not None and launch.horizon > 100 * launch.improvement_doubling:
+            doublings = f"{launch.horizon / launch.improvement_doubling:.0f} doublings of the speed"
+            yield "run.launch.horizon", f"run.launch.horizon is {doublings}: no rate of improvement holds as long"
     ladder = run.ladder
     if ladder is not None and ladder.smallest >= ladder.largest:
         yield "run.ladder.smallest", f"run.ladder.smallest {ladder.smallest:g} is not below run.ladder.largest {ladder.largest:g}"

@@ -439,8 +439,10 @@ def fabric_names() -> list[str]:
 
 
 def _near(word: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, allowed, 1, 0.4)
-    return f". Did you mean {near[0]!r}?" if near else "."
+    """The names that go on from the word (h100: h100-sxm-80gb, ...), else the one most like it."""
+    begun = [name for name in allowed if len(word) >= 2 and name.startswith(word.lower())]
+    near = begun or difflib.get_close_matches(word, allowed, 1, 0.4)
+    return f". Did you mean {' or '.join(map(repr, near[:4]))}?" if near else "."
 
 
 def _locate(name: str, folder: Path, what: str, listing: Callable[[], list[str]], field: str) -> Path:

@@ -129,7 +129,7 @@ def resolve(
     notes: list[str] = []
     layout = _layout(spec, prof, stack, notes)
     model = spec.model
-    recipe, precision = _precision(spec, stack)
+    recipe, precision = precision_of(spec, stack)
     kinds, kinds_of_layers = _kinds(model)
     recompute = (
         layout.recompute
@@ -331,7 +331,8 @@ def _layout(spec: schema.Spec, prof: profiles.Profile, stack: stacks.Stack, note
     return layout.model_copy(update=update)
 
 
-def _precision(spec: schema.Spec, stack: stacks.Stack) -> tuple[stacks.Recipe, schema.PrecisionSpec]:
+def precision_of(spec: schema.Spec, stack: stacks.Stack) -> tuple[stacks.Recipe, schema.PrecisionSpec]:
+    """The recipe of the matmuls, and every dtype with what the spec leaves out filled in."""
     given = spec.training.precision
     precision = schema.PrecisionSpec(matmul=given) if isinstance(given, str) else given
     recipe = stacks.RECIPES[precision.matmul]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from codesign import units
-from codesign.spec.fields import Bytes, BytesPerS, Count, Seconds, Section, Whole
+from codesign.spec.fields import Bytes, BytesPerS, Count, InHours, InMilliseconds, Section, Whole
 
 if TYPE_CHECKING:
     from codesign.spec import schema
@@ -53,7 +53,8 @@ Ends = Annotated[
         {"anyOf": [{"enum": ["all"]}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}]}
     ),
 ]
-Bits = Annotated[float, Field(strict=True, gt=0, le=64)]
+# a number takes a bit at the least: what is left out of an exchange altogether is not planned
+Bits = Annotated[float, Field(strict=True, ge=1, le=64)]
 
 
 class Link(Section):
@@ -65,7 +66,7 @@ class Link(Section):
     between: Ends
     bandwidth: BytesPerS  # per direction
     route_km: Annotated[float, Field(strict=True, ge=0, le=1e6)] | None = None
-    round_trip: Seconds | None = None
+    round_trip: InMilliseconds | None = None
     loss: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0  # share of the packets
     transport: Literal["lossless", "go-back-n", "selective-repeat", "tcp", "multipath"] = "lossless"
     flows: Count | None = None  # side by side; tcp needs it
@@ -80,7 +81,7 @@ class Copies(Section):
 
     source: str
     target: str
-    every: Seconds
+    every: InHours
 
 
 class Sync(Section):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from codesign.errors import SpecError
@@ -68,6 +69,14 @@ class Stages:
 
     def mtp(self, rank: int) -> int:
         return sum(chunk.mtp for chunk in self.chunks[rank])
+
+    def layout(self) -> str:
+        """The stages as a layout string; equal neighbours become one group."""
+        texts = [
+            "E" * chunk.embedding + "t" * chunk.layers + "m" * chunk.mtp + "L" * chunk.head for chunk in self.in_model_order()
+        ]
+        runs = [(text, len(list(run))) for text, run in groupby(texts[:-1])]
+        return "".join(f"({text}|)*{count}" if count > 1 else f"{text}|" for text, count in runs) + texts[-1]
 
     def in_model_order(self, *, v_shaped: bool = False) -> tuple[Chunk, ...]:
         """The virtual stages along the model."""
@@ -263,6 +272,11 @@ def parse_layout(
     _check_count(text, flat, "m", mtp_layers, "model.mtp_layers is", end)
     _check_mtp(text, stages, pp, vpp)
     return ["".join(letter.text for letter in stage) for stage in stages]
+
+
+def count_stages(text: str) -> int:
+    """How many virtual stages a string has. Raises SpecError where it cannot be unrolled."""
+    return 1 + sum(letter.text == "|" for letter in _unrolled(text))
 
 
 def _check_count(text: str, flat: Sequence[_Letter], symbol: str, wanted: int | None, says: str, end: int) -> None:

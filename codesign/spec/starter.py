@@ -41,4 +41,38 @@ cluster:
   #   scale_out.nic_Bps: 400 Gb/s
 
 software: meta-llama3           # a named stack, or {stack: megatron-core, ...} with settings of your own
+
+# ---- Beyond the step: from here on, take away the # in front of a section to plan it. What is left out is not planned.
+# docs/how-to/describe-a-run.md walks through these sections; the schema says what each field means.
+
+#run:
+#  start: 2027-03-01               # YYYY-MM-DD; left out: days are counted from 0
+#  deadline: 2027-12-01
+#  price_per_hour: 2.5             # of one accelerator, in your currency; left out: no money
+#  failures: {rates: pooled}       # a published set; or {rates: none, mtbf: {accelerator: 5 y, host: 5 y}} of your own
+#  checkpoint: {storage_Bps: 1 TB/s, kind: asynchronous}  # or synchronous memory peer; rate of the whole job
+#  spares: {quantile: 0.99}        # enough with this probability, or {count: 16} nodes
+#  policy: elastic                 # restart hot-spares elastic degraded
+#  loss:
+#    law: besiroglu                # besiroglu hoffmann hoffmann-rounded muennighoff kaplan deepseek llama3
+#    reference: {name: the model before, parameters: 70e9, tokens: 15 T tokens}
+#  data: {unique_tokens: 12 T tokens, most_repeats: 4}       # tokens beyond the unique ones are repeated
+#  other: {evaluation: 0.02}       # share of the cluster's time
+#  power: {pue: 1.2, overhead_per_accelerator_W: 400 W, kg_per_kWh: 0.35}
+#  phases:                         # shares or tokens of the run; one phase may take the rest
+#    - {name: main, share: 0.95}
+#    - {name: long-context, sequence_length: 32768, global_batch_sequences: 512, layout: {cp: 4}}
+#  serving: {profile: h200-sxm, prompt_tokens: 4000, output_tokens: 500, price_per_hour: 3.0}
+#  ladder: {rungs: 5, smallest: 1e-5, largest: 1e-2}         # proxy runs, of the compute of the run
+
+#sites:                            # clusters that train one model; what a site does not say is as in cluster
+#  - {name: west}
+#  - {name: east, cluster: {accelerators: 8192}}
+
+#links:                            # length: route_km of fibre, or a measured round_trip such as 12 ms
+#  - {between: [west, east], bandwidth: 10 Tb/s, route_km: 800, transport: multipath}
+
+#sync: {strategy: synchronous, overlap: backward, chunks: 16}
+# Other strategies: {strategy: pipeline}, {strategy: semi-synchronous, inner_steps: 50, fragments: 4, delay: 1},
+# and mixed, which is synchronous within a region of the sites and semi-synchronous between them.
 """

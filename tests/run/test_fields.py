@@ -26,12 +26,12 @@ RUN: dict[str, Any] = {
     "data": {"unique_tokens": 4e11, "most_repeats": 4, "raw_B": "4 TB", "efficiency": {"factor": 1.2, "source": "assumed"}},
     "phases": [{"name": "main", "share": 0.9}, {"name": "long", "share": 0.1, "sequence_length": 8192,
                                                 "global_batch_sequences": 64, "layout": {"cp": 2}}],
-    "power": {"pue": 1.2, "node_overhead_W": "3 kW", "network_share": 0.05, "cap_W": "1 MW", "kg_per_kWh": 0.3,
+    "power": {"pue": 1.2, "overhead_per_accelerator_W": "3 kW", "network_share": 0.05, "cap_W": "1 MW", "kg_per_kWh": 0.3,
               "price_per_kWh": 0.08},
     "price_per_hour": 2.0, "start": "2027-01-01", "today": "2026-06-01", "deadline": "2029-01-01",
     "tranches": [{"date": "2027-01-01", "accelerators": 32}, {"date": "2027-03-01", "accelerators": 32}],
     "other": {"evaluation": 0.02, "post_training": 0.05},
-    "launch": {"horizon": "90 d", "improvement_doubling": "400 d", "failure_excess": 2.0, "failure_settling": "30 d"},
+    "launch": {"horizon": "90 d", "improvement_doubling": "400 d"},
     "serving": {"profile": "h200-sxm", "accelerators": 4, "prompt_tokens": 1024, "output_tokens": 256, "precision": "bf16",
                 "kv_precision": "bf16", "batch": 16, "price_per_hour": 3.0, "served_tokens": 1e12, "cost_over_training": 1.5},
     "ladder": {"rungs": 5, "smallest": 1e-5, "largest": 1e-2, "residual": {"sd": 0.01, "source": "assumed"}},
@@ -67,11 +67,11 @@ CASES: list[tuple[str, Any]] = [
     ("data.efficiency.source", "paper"),
     ("phases.0.name", "first"), ("phases.0.share", 0.5), ("phases.0.tokens", 5e11), ("phases.1.sequence_length", 16384),
     ("phases.1.global_batch_sequences", 32), ("phases.1.layout", {"cp": 4}),
-    ("power.pue", 1.5), ("power.node_overhead_W", "5 kW"), ("power.network_share", 0.1), ("power.cap_W", "10 kW"),
+    ("power.pue", 1.5), ("power.overhead_per_accelerator_W", "5 kW"), ("power.network_share", 0.1), ("power.cap_W", "10 kW"),
     ("power.kg_per_kWh", 0.5), ("power.price_per_kWh", 0.2), ("price_per_hour", 4.0), ("start", "2027-02-01"),
     ("today", "2028-01-01"), ("deadline", "2027-01-02"), ("tranches.1.date", "2027-02-01"), ("tranches.1.accelerators", 16),
     ("other.evaluation", 0.1), ("other.post_training", 0.2), ("launch.horizon", "200 d"),
-    ("launch.improvement_doubling", "100 d"), ("launch.failure_excess", 5.0), ("launch.failure_settling", "100 d"),
+    ("launch.improvement_doubling", "100 d"),
     ("launch.ages", True),
     ("serving.profile", "h100-sxm-80gb"), ("serving.accelerators", 8), ("serving.prompt_tokens", 4096),
     ("serving.output_tokens", 1024), ("serving.precision", "fp8"), ("serving.kv_precision", "fp8"), ("serving.batch", 4),
@@ -94,8 +94,31 @@ CASES: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-def _with(name: str, value: Any) -> dict[str, Any]:
+# What a law cannot use is refused (tests/spec/bad), so that it is not in the run that is changed.
+_NO_SHAPE = ("loss.gains", "data.raw_B", "ladder", "serving.served_tokens", "serving.cost_over_training")
+_NO_LOSS = (*_NO_SHAPE, "loss.low_precision_penalty", "data.efficiency")
+LAWS: dict[str, tuple[str, ...]] = {
+    "hoffmann": (), "hoffmann-rounded": (), "muennighoff": (), "kaplan": _NO_SHAPE, "deepseek": _NO_LOSS, "llama3": _NO_LOSS,
+}  # fmt: skip
+OF_A_LAW = [
+    (law, name, value) for law, dropped in LAWS.items() for name, value in CASES
+    if (name.partition(".")[0] in ("loss", "data", "ladder") or name in _NO_SHAPE)
+    and name != "loss.law" and not any(f"{name}.".startswith(f"{gone}.") for gone in dropped)
+]
+
+
+def _under(law: str) -> dict[str, Any]:
+    """The run with another law, without what that law cannot use."""
     run = copy.deepcopy(RUN)
+    run["loss"]["law"] = law
+    for name in LAWS[law]:
+        above, _, last = name.rpartition(".")
+        del (run[above] if above else run)[last]
+    return run
+
+
+def _with(name: str, value: Any, base: dict[str, Any] = RUN) -> dict[str, Any]:
+    run = copy.deepcopy(base)
     at: Any = run
     *above, last = name.split(".")
     for part in above:
@@ -148,3 +171,23 @@ def test_another_value_changes_the_run_or_is_refused(name: str, value: Any) -> N
     before, notes = _seen(json.dumps(RUN))
     after, more = _seen(json.dumps(_with(name, value)))
     assert before != after or more - notes, f"run.{name} = {value!r} is accepted and ignored"
+
+
+@pytest.mark.parametrize(("law", "name", "value"), OF_A_LAW, ids=[f"{law}-{name}" for law, name, _ in OF_A_LAW])
+def test_under_every_other_law_too(law: str, name: str, value: Any) -> None:
+    base = _under(law)
+    before, notes = _seen(json.dumps(base))
+    after, more = _seen(json.dumps(_with(name, value, base)))
+    assert "goodput" in before and (before != after or more - notes), f"run.{name} = {value!r} is accepted and ignored by {law}"
+
+
+@pytest.mark.parametrize(("law", "name"), [(law, name) for law, dropped in LAWS.items() for name in dropped])
+def test_what_a_law_cannot_use_is_refused_with_its_name(law: str, name: str) -> None:
+    base = _under(law)
+    above, _, last = name.rpartition(".")
+    for field in (name, "serving.served_tokens") if name == "serving.cost_over_training" else (name,):
+        held = RUN[above][field.rpartition(".")[2]] if above else RUN[last]
+        (base[above] if above else base)[field.rpartition(".")[2]] = held
+    with pytest.raises(SpecError) as caught:
+        plan({**SPEC, "run": base})
+    assert law in caught.value.message or "law of N and D" in caught.value.message

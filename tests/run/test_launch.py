@@ -45,8 +45,6 @@ def test_the_plan_itself_is_launched_now_and_says_what_a_wait_does_not_do():
     assert with_ages.value("run_wall_s") == without.value("run_wall_s") == none.value("run_wall_s")
     assert any("as old after a wait as now" in note for note in without.inputs.notes)
     assert not any("after a wait" in note for note in with_ages.inputs.notes)
-    twice = waiting(failure_excess=2.0, failure_settling="30 d")
-    assert any("comes on top of run.failures.early_life" in note for note in twice.inputs.notes)
 
 
 def test_a_wait_until_early_failures_are_over_leaves_those_of_settled_hardware():

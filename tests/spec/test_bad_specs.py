@@ -53,6 +53,19 @@ def test_the_corpus_has_at_least_sixty_files():
     assert len(BAD) >= 60
 
 
+def test_further_problems_are_listed_under_the_first(tmp_path: Path):
+    """Five of them with their places; the first line counts all."""
+    text = GOOD.replace("tp: 1, pp: 1", "tp: 0, pp: 0").replace("heads: 4", "heads: 0")
+    lines = str(refusal(made(tmp_path, text))).split("\n")
+    assert lines[0].endswith("model.heads must be a whole number from 1 to 1,000,000,000, not 0 (and 2 more)")
+    assert [line.partition("spec.yaml")[2] for line in lines[3:]] == [
+        ":4:14: layout.tp must be a whole number from 1 to 1,000,000,000, not 0",
+        ":4:21: layout.pp must be a whole number from 1 to 1,000,000,000, not 0",
+    ]
+    many = refusal(made(tmp_path, GOOD + "".join(f"{at:x}y: 1\n" for at in range(1000))))
+    assert "(and 999 more)" in many.message and len(str(many).split("\n")) == 3 + 5
+
+
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_bad_file_is_refused_with_its_exact_message(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(path.parent)
@@ -62,7 +75,7 @@ def test_bad_file_is_refused_with_its_exact_message(path: Path, monkeypatch: pyt
     assert error.place is not None
     if error.place.source_line:
         shown = str(error).split("\n")
-        assert len(shown) == 3
+        assert len(shown) == 3 + len(error.more)
         assert shown[1].endswith(text.split("\n")[error.place.line - 1].replace("\t", " "))
         assert shown[2].index("^") == shown[1].index("| ") + 1 + error.place.column
 

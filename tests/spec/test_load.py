@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -349,6 +350,24 @@ def test_starter_loads_and_says_its_schema_in_the_first_line():
     assert max(map(len, starter.TEXT.splitlines())) <= 120
 
 
+def uncommented(text: str) -> str:
+    """The starter with the # taken from its sections beyond the step; a # before one space begins prose."""
+    head, mark, sections = text.partition("# ---- Beyond the step")
+    return head + mark + re.sub(r"^#(?=\S|  )", "", sections, flags=re.MULTILINE)
+
+
+def test_starter_loads_and_plans_with_every_section_uncommented():
+    from codesign import planner, run
+
+    loaded = loader.load_text(uncommented(starter.TEXT), file="spec.yaml")
+    assert loaded.spec.run and loaded.spec.run.ladder and loaded.spec.links and loaded.spec.sync
+    assert [site.name for site in loaded.spec.sites] == ["west", "east"]
+    made = run.run_plan(planner.plan(loaded))
+    assert 0.5 < made.value("goodput") < 1.0 and made.value("final_loss") > 1.0 and made.feasible
+    alone = run.run_plan(planner.plan(loader.load_text(uncommented(starter.TEXT).partition("\nsites:")[0], file="spec.yaml")))
+    assert alone.feasible and alone.value("run_wall_s") > made.value("run_wall_s")
+
+
 def test_starter_plans_the_same_run_as_the_first_example():
     example = loader.load(ROOT / "examples" / "llama-3.1-405b-h100.yaml")
     assert loader.load_text(starter.TEXT, ["layout.dp=128"]).spec_hash == example.spec_hash
@@ -402,3 +421,26 @@ def test_loading_imports_no_pandas_numpy_or_schema_tools():
     )
     done = subprocess.run([sys.executable, "-c", code], input=GOOD, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_field_of_the_schema_says_what_it_means():
+    """In words of its own, with the unit that its type is read in; and no words are left of a field that is gone."""
+    data = loader.json_schema()
+    sections = {"Spec": data, **data["$defs"]}
+    fields = {(name, field): node for name, section in sections.items() for field, node in section.get("properties", {}).items()}
+    words = {(name, field): text for name, section in loader.field_words().items() for field, text in section.items()}
+    assert sorted(fields.keys() - words.keys()) == [] == sorted(words.keys() - fields.keys())
+    assert all(node["description"].startswith(words[field]) for field, node in fields.items())
+    told = {name: data["$defs"][section]["properties"][name]["description"] for section, name in (
+        ("Link", "bandwidth"), ("Recovery", "repair"), ("Data", "raw_B"), ("Power", "cap_W"))}  # fmt: skip
+    for name, unit in {"bandwidth": "bytes per second", "repair": "seconds", "raw_B": "bytes", "cap_W": "watts"}.items():
+        assert unit in told[name]
+
+
+def test_a_field_that_may_be_left_out_says_what_holds_then():
+    data = loader.json_schema()
+    for section in ("Run", "Loss", "Data", "Phase", "Power", "Launch", "Serving", "Ladder", "MeanTimes", "Recovery", "Checkpoint",
+                    "Spares", "Link", "Sync", "Site", "SiteCluster", "Failures"):
+        for name, node in data["$defs"][section]["properties"].items():
+            if "default" in node and node["default"] is None:
+                assert re.search("null:|needed|needs", node["description"]), (section, name)

@@ -476,3 +476,9 @@ def test_data_folders_are_found_beside_the_package_or_inside_it(tmp_path, monkey
     assert datafiles.root("hardware_profiles") == package / "_data" / "hardware_profiles"
     (tmp_path / "pyproject.toml").write_text("", encoding="utf-8")
     assert datafiles.root("hardware_profiles") == tmp_path / "hardware_profiles"
+
+
+def test_the_start_of_a_name_brings_every_profile_that_goes_on_from_it():
+    with pytest.raises(ProfileError) as caught:
+        profiles.load("h100")
+    assert "Did you mean 'h100-pcie-80gb' or 'h100-sxm-80gb' or 'h100-sxm-96gb-500w'?" in caught.value.message
