@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from codesign import planner
 from codesign.errors import SpecError
@@ -16,24 +15,13 @@ from codesign.laws import power as power_laws
 from codesign.outcome import loss_laws, serving
 from codesign.quantities.loss import ADDITIVE
 from codesign.spec import outcome, schema
+from codesign.spec.made import Made
 
 DAY_S = 86400.0
 WIDE = ("fp32", "bf16", "fp16")
 
 MATMUL = ("gemm_total_s", "ends_total_s", "overlap_slowdown_total_s")
 MEMORY = ("elementwise_total_s", "optimizer_s")
-
-
-class Made(Protocol):
-    """What is put together for a run graph: `codesign.run.Inputs`."""
-
-    leaves: dict[str, Any]
-    indexes: dict[str, tuple[str, ...]]
-    structure: dict[str, Any]
-    targets: list[str]
-    notes: list[str]
-
-    def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
 def put(spec: schema.Spec, steps: Mapping[str, planner.Plan], made: Made) -> None:
