@@ -5,6 +5,7 @@ They stand apart from those of the step, so that planning a step does not load t
 
 from codesign import graph
 from codesign.quantities import (
+    data,
     goodput,
     loss,
     money,
@@ -20,7 +21,7 @@ from codesign.quantities import (
 # what every run is asked for; its sections add theirs
 TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
 
-_MODULES = (goodput, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
+_MODULES = (data, goodput, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
 
 
 def is_beyond(name: str) -> bool:
@@ -29,6 +30,6 @@ def is_beyond(name: str) -> bool:
 
 
 __all__ = [
-    "goodput", "is_beyond", "loss", "money", "policies", "power", "reliability", "run", "serving", "serving_communication",
-    "sites",
+    "data", "goodput", "is_beyond", "loss", "money", "policies", "power", "reliability", "run", "serving",
+    "serving_communication", "sites",
 ]
