@@ -72,11 +72,3 @@ def bits_per_byte(raw_B: Array, code_bits: Array) -> Array:
 def mean_loss(code_bits: Array, tokens: Array) -> Array:
     """Mean nats a token over the run that a code length stands for  (EQ-57)."""
     return code_bits * math.log(2.0) / tokens
-
-
-def two_part_bits(code_bits: Array, parameters: Array, element_B: Array) -> Array:
-    """Offline compression with a finished model: the code and the weights, 8 bits a byte of them  (EQ-59).
-
-    Published ratios of large models leave the weights out: `CHINCHILLA_SIZE_PERCENT`.
-    """
-    return code_bits + 8.0 * parameters * element_B

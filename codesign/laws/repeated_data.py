@@ -71,11 +71,6 @@ def muennighoff_data_bound_FLOP(unique_tokens: Array) -> Array:
     return FLOP_PER_PARAMETER_TOKEN * PARAMETERS_PER_UNIQUE_TOKEN * unique_tokens * unique_tokens
 
 
-def epochs_at_optimum(law: Law, compute_FLOP: Array, unique_tokens: Array) -> Array:
-    """D*(C)/U: above 1 data bind, above about 4 they cost loss  (EQ-53)."""
-    return optimum(law, compute_FLOP).tokens / unique_tokens
-
-
 def next_repeat_worth(tokens: Array, unique_tokens: Array, decay: Array | float = TOKEN_DECAY) -> Array:
     """Worth of the next token against a fresh one, e^(-R/R*)  (EQ-53): 1 in the first epoch, 1/e after 16."""
     return np.exp(-repeats(tokens, unique_tokens) / decay)

@@ -1,6 +1,6 @@
 """Loss as a function of parameters, tokens and compute: published laws, their optima, repeated data, serving, prices.
 
-EQ-40 to EQ-46 and EQ-50 to EQ-54. Elementwise over float64 arrays that broadcast together; losses are nats a token on the
+EQ-40 to EQ-44, EQ-46 and EQ-50 to EQ-54. Elementwise over float64 arrays that broadcast together; losses are nats a token on the
 tokenizer of each law, so that laws of different sources are not compared by value. The constants of a law are arrays too:
 one entry each, or one entry a draw of `draw_parameters`. Chinchilla-like laws describe the end of a run whose learning
 rate has decayed, not points along it.
@@ -148,11 +148,6 @@ def compute_for_FLOP(law: Law, reducible: Array) -> Array:
     return FLOP_PER_PARAMETER_TOKEN * (at_one / reducible) ** (1.0 / compute_exponent(law))
 
 
-def effective_compute_FLOP(law: Law, parameters: Array, tokens: Array) -> Array:
-    """Compute of the optimal run that reaches the loss of N and D: at most 6 N D  (EQ-50)."""
-    return compute_for_FLOP(law, law.A / parameters**law.alpha + law.B / tokens**law.beta)
-
-
 def algorithmic_gain(elapsed_months: Array, halving_months: Array | float = 8.0) -> Array:
     """Compute saved by progress of the field, 2^(months/8)  (EQ-50, Ho 2024, arXiv 2403.05812): 8 in two years.
 
@@ -240,21 +235,7 @@ def llama3_tokens_as_printed(compute_FLOP: Array) -> Array:
     return 0.29 * compute_FLOP ** np.full(1, 0.53)
 
 
-def compute_only_loss(compute_FLOP: Array, a: Array, b: Array, c: Array) -> Array:
-    """a C^b + c, the form of the GPT-4 report  (EQ-45, arXiv 2303.08774); its constants are not published: fit your own."""
-    return a * compute_FLOP**b + c
-
-
 # ---------------------------------------------------------------------------------------------------- mixture of experts
-
-
-def joint_moe_loss(active: Array, tokens: Array, m: Array, mu: Array, n: Array, nu: Array, c: Array) -> Array:
-    """m N_act^mu + n D^nu + c at a number of experts  (EQ-46, Ludziejewski 2025, arXiv 2502.05172).
-
-    mu and nu are negative. The constants depend on the number of experts and are the caller's: the published ones are
-    not confirmed.
-    """
-    return m * active**mu + n * tokens**nu + c
 
 
 _KIMI = ((8.0, 1.69), (16.0, 1.39), (32.0, 1.15), (48.0, 1.0))  # sparsity, compute over that at 48

@@ -167,11 +167,6 @@ def batch_of_replicas(replicas: Array) -> Array:
     return replicas ** np.full(1, 0.3399)
 
 
-def diloco_joint_learning_rate(parameters: Array, replicas: Array) -> Array:
-    """Best inner learning rate 22256 N^-0.8827 M^0.2929, M >= 1  (EQ-49)."""
-    return 22256.0 * parameters ** np.full(1, -0.8827) * replicas ** np.full(1, 0.2929)
-
-
 def extrapolated(parameters: Array, replicas: Array, inner_steps: Array) -> NDArray[np.bool_]:
     """Where a loss penalty is beyond all published evidence: M > 8, H > 300 or N > 10 B  (EQ-88)."""
     return (replicas > MOST_REPLICAS) | (inner_steps > MOST_INNER_STEPS) | (parameters > MOST_PARAMETERS)
