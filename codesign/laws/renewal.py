@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_MOST = 12.0  # early failures that a part would have; beyond it the ages are those of 12: nearly all parts are new
 _LEAST = 1e-11  # weights below it are left out, row by row: a row does not depend on its batch
 _PASSES = 5  # of Newton for a root: within rounding where p is below 1
 _HALVINGS = 60  # where p is above 1: bisection
@@ -29,11 +30,15 @@ class Modes(NamedTuple):
 
 
 def modes(early_per_s: Array, settled_per_s: Array, settling_s: Array, replaced_share: Array) -> Modes:
-    """The exponentials of parts that are all new at time 0. Holds for early >= settled; errors below 1e-10 for p < 2."""
+    """The exponentials of parts that are all new at time 0. Holds for early >= settled; errors below 1e-10 for p < 2.
+
+    Above 12 early failures of a part and settling time the ages are those at 12, so that a sweep of rates ends: the mean
+    is then within a tenth, and nothing is trained.
+    """
     early_per_s, settled_per_s, settling_s, replaced_share = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(x, np.float64)) for x in (early_per_s, settled_per_s, settling_s, replaced_share))
     )
-    p = replaced_share * (early_per_s - settled_per_s) * settling_s
+    p = np.minimum(replaced_share * (early_per_s - settled_per_s) * settling_s, _MOST)
     q = replaced_share * settled_per_s * settling_s
     w = _poles(p)
     below = _sum(w[j] / (j + 1.0 + q) for j in range(len(w)))

@@ -65,8 +65,8 @@ def test_every_published_check_of_these_topics_is_held_once():
 
 UNIT = (0.05, 0.95)
 RANGES: dict[str, tuple[float, float]] = {  # by name of an argument; anything else is a size between 1 and 1,000
-    "probability": UNIT, "log_probability": (-40.0, -1e-6), "confidence": UNIT, "significance": (1e-4, 0.1), "success": UNIT, "share": UNIT,
-    "power": UNIT, "target": UNIT, "above": UNIT, "loss": (0.0, 0.01), "memory_share": UNIT,
+    "probability": UNIT, "confidence": UNIT, "significance": (1e-4, 0.1), "success": UNIT, "share": UNIT,
+    "power": UNIT, "log_probability": (-40.0, -1e-6), "target": UNIT, "above": UNIT, "loss": (0.0, 0.01), "memory_share": UNIT,
     "replaced_share": (0.0, 1.0), "failed_share": UNIT, "slow_share": UNIT, "utilised_share": UNIT,
     "hardware_prior": UNIT, "windowed_share": UNIT, "network_share": UNIT, "loss_per_repeat": UNIT,
     "exponent": (0.1, 0.9), "memory": UNIT, "early_per_s": (1e-4, 1e-3), "settled_per_s": (1e-6, 1e-5),
