@@ -38,6 +38,7 @@ CAUSES = {
     "policy_stall_share": "waiting for repair",
     "policy_return_share": "taking nodes back",
     "policy_corruption_share": "silent corruption",
+    "policy_group_share": "waiting for other groups",
     "policy_straggler_share": "stragglers",
     "policy_missing_share": "missing replicas",
 }

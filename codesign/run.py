@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign import graph, planner, sites, units
+from codesign import graph, planner, site_failures, sites, units
 from codesign.errors import SpecError
 from codesign.outcome import leaves as outcome
 from codesign.outcome import phases as stretches
 from codesign.quantities.beyond import TARGETS
 from codesign.quantities.parameters import count_parameters
 from codesign.spec import goodput, load, resolve, schema
-from codesign.spec import sites as site_sections
 
 Array = NDArray[np.float64]
 
@@ -40,10 +39,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run: every number, where it comes from. `steps` are the plans of the phases' steps."""
+    """One run: every number, where it comes from.
+
+    `steps`: the plan of each phase's step; over sites, that of the site which is last. `templates`: the plans of the
+    phases on `cluster` as written; without sites they are the steps.
+    """
 
     spec: schema.Spec
     steps: Mapping[str, planner.Plan]
+    templates: Mapping[str, planner.Plan]
     inputs: Inputs
     program: graph.Program
     values: Mapping[Any, Any]
@@ -93,12 +97,28 @@ class RunPlan:
     @property
     def violations(self) -> tuple[str, ...]:
         """One message for each step that is not feasible and each constraint of the run that does not hold."""
-        broken = [f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations]
+        broken = [*self.step_violations]
         for name in self.inputs.targets:
             message = graph.REGISTRY[name].message
             if message is not None and not self.value(name):
                 broken.append(message(self.values))
         return tuple(broken)
+
+    @property
+    def step_violations(self) -> tuple[str, ...]:
+        """One message for each step that is not feasible, on every site where there are sites; equal sites speak once."""
+        if not self.has_sites:
+            return tuple(f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations)
+        return tuple(
+            f"site {name}, phase {phase}: {text}"
+            for phase, found in self.inputs.structure["site_steps"].items()
+            for name, plan in sites.different(found).items() for text in plan.violations
+        )
+
+    @property
+    def has_sites(self) -> bool:
+        """Whether the steps are those of `sites:`, one or several, and not of `cluster:`."""
+        return "site_steps" in self.inputs.structure
 
     @property
     def feasible(self) -> bool:
@@ -123,11 +143,15 @@ def _plain(value: Any) -> Any:
 
 def run_plan(plan: planner.Plan) -> RunPlan:
     """The run of a plan whose spec has a `run:` section or several sites. Raises SpecError for what contradicts itself."""
-    steps = stretches.step_plans(plan)
-    made = inputs(plan.problem.spec, steps)
+    return of_templates(plan.problem.spec, stretches.step_plans(plan))
+
+
+def of_templates(spec: schema.Spec, templates: Mapping[str, planner.Plan]) -> RunPlan:
+    """The run of a spec whose phases are planned on its `cluster` already; sites, links and sync may be others."""
+    made = inputs(spec, templates)
     values = leaf_values(made)
     program = graph.program(made.targets, made.indexes, values)
-    return RunPlan(plan.problem.spec, steps, made, program, program.run(values))
+    return RunPlan(spec, paced(made, templates), templates, made, program, program.run(values))
 
 
 def run_of(loaded: load.Loaded, plan: planner.Plan) -> RunPlan | None:
@@ -165,8 +189,11 @@ def inputs(spec: schema.Spec, steps: Mapping[str, planner.Plan]) -> Inputs:
         del made.leaves["goodput"]
         counted = count_parameters(spec.model)
         one = next(iter(pacing.values()))
-        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s)
-        _of_all_sites(spec, made)
+        group = site_failures.group(made)
+        share = group.share if group else 1.0
+        goodput.leaves(made, spec.run, one.problem, float(counted.total + counted.mtp), one.step_s, share)
+        if group:
+            site_failures.put(spec, made, group)
         goodput.beyond_evidence(made, one.problem)
     outcome.put(spec, pacing, made)
     return made
@@ -178,35 +205,6 @@ def paced(made: Inputs, steps: Mapping[str, planner.Plan]) -> Mapping[str, plann
     if own is None:
         return steps
     return {phase: found.plans[found.pacing] for phase, found in own.items()}
-
-
-def _of_all_sites(spec: schema.Spec, made: Inputs) -> None:
-    """What fails together: all sites where they run in lock-step; a region, or each site alone, where they do not."""
-    members = site_sections.members(spec)
-    if len(members) < 2 or "training_accelerators" not in made.leaves:
-        return
-    sync = site_sections.sync_of(spec)
-    total = float(sum(member.cluster.accelerators for member in members))
-    together = total
-    if sync.strategy in ("semi-synchronous", "mixed"):
-        groups: dict[str, float] = {}
-        for member in members:
-            name = (member.region if sync.strategy == "mixed" else None) or member.name
-            groups[name] = groups.get(name, 0.0) + member.cluster.accelerators
-        together = max(groups.values())
-        made.notes.append(
-            f"failures are those of the largest of {len(groups)} groups that run in lock-step: the others go on meanwhile"
-        )
-    share = together / made.leaves["training_accelerators"].value
-    counted = [name for name in made.leaves if name.startswith("component_units[") and name != "component_units[site]"]
-    for name in (*counted, "training_ranks", "data_parallel", "elastic_units"):
-        leaf = made.leaves[name]
-        made.put(name, leaf.value * share, leaf.kind, f"{leaf.source}, in proportion to the accelerators in lock-step")
-    made.put("lockstep_accelerators", together, "spec", "accelerators of the sites that run in lock-step")
-    made.put("training_accelerators", total, "spec", "accelerators of all sites")
-    made.put("component_units[site]", float(len(members)) * together / total, "spec", "sites that run in lock-step")
-    if len({member.cluster.profile for member in members}) > 1:
-        made.notes.append("failures: nodes and links of every site are taken as those of the site that paces")
 
 
 def leaf_values(made: Inputs, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -67,7 +67,8 @@ _remembered: dict[str, Steps] = {}
 def steps(spec: schema.Spec) -> Steps:
     """The steps of the sites of a spec. Raises SpecError where a site cannot be planned or the batch not be split."""
     pipeline = sync_of(spec).strategy == "pipeline" and len(members(spec)) > 1
-    key = spec.model_dump_json(exclude={"links", "sync", "search", "run", "name"}) + str(pipeline)
+    spec = spec.model_copy(update={"run": None, "search": None, "name": None})  # a step knows none of them
+    key = spec.model_dump_json(exclude={"links", "sync"}) + str(pipeline)
     if key not in _remembered:
         while len(_remembered) >= _KEPT:
             del _remembered[next(iter(_remembered))]

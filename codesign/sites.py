@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from codesign import planner, wan
+from codesign.errors import SpecError
 from codesign.laws import semisync, states, transport
 from codesign.quantities.parameters import count_parameters
 from codesign.site_steps import Steps, stage_counts, steps
@@ -47,6 +48,9 @@ def leaves(spec: schema.Spec, made: Made, phases: Mapping[str, planner.Plan]) ->
     """Put what the sites of a spec add to a run; nothing where the spec has none. One site adds nothing but itself."""
     if not spec.sites:
         return
+    if fixed := sorted({name for plan in phases.values() for name in plan.overrides}):
+        why = "nothing is set by hand over sites, each of which has a step of its own"
+        raise SpecError(f"{', '.join(fixed)}: {why}", field="sites")
     own = {phase: steps(_like(plan.problem.spec, spec)) for phase, plan in phases.items()}
     first = next(iter(own.values()))
     names = [site.name for site in first.members]
@@ -59,6 +63,10 @@ def leaves(spec: schema.Spec, made: Made, phases: Mapping[str, planner.Plan]) ->
         for name, plan in different(found).items():
             made.indexes["phase_site"] = (*made.indexes.get("phase_site", ()), f"{phase}/{name}")
             _site_leaves(made, phase, name, plan)
+    held = {(site.cluster.accelerators, site.cluster.profile) for site in first.members}
+    if (spec.cluster.accelerators, spec.cluster.profile) not in held:
+        what = f"{spec.cluster.accelerators:,} {spec.cluster.profile}"
+        made.notes.append(f"cluster, {what}, is only the template of the sites: none of them is like it")
     if len(names) == 1:
         made.notes.append(f"one site, {names[0]!r}: as without sites")
         return
@@ -312,7 +320,8 @@ def _delayed(steps: float) -> str:
     ratio = semisync.OVERLAP_LOSS_FACTOR
     said = f"fragments {steps:g} inner steps late: their loss is not counted. Measured at 0.5 B: none for one inner step"
     eager, late = (ratio[name] - 1.0 for name in ("outer-eager", "outer-delayed"))
-    return f"{said}, {eager:.1%} (corrected for it) to {late:.0%} for a whole round (arXiv 2502.12996)"
+    found = f"{said}, {eager:.1%} (corrected for it) to {late:.0%} for a whole round (arXiv 2502.12996)"
+    return found if steps <= 1 else f"EXTRAPOLATED: {found}"
 
 
 def extrapolations(made: Made) -> list[str]:

@@ -44,7 +44,7 @@ def plan(
     loaded = loaded_spec(spec, sets)
     made = planned(loaded, override)
     run = run_of(loaded, made)
-    if form is Format.csv:
+    if form is Format.csv and (run is None or not run.has_sites):
         say_step_only(loaded.spec, spec)
     _answer(made, form, run, output, spec)
 
@@ -55,12 +55,15 @@ def _answer(made: Plan, form: Format, run: RunPlan | None, output: str | None, s
 
     beyond = violations(made, run)
     emit(_plan_text(made, form, run, beyond), output, keep=spec)
-    raise typer.Exit(0 if made.feasible and not beyond else 1)
+    step_holds = made.feasible or (run is not None and run.has_sites)  # over sites, `made` is a template: the sites decide
+    raise typer.Exit(0 if step_holds and not beyond else 1)
 
 
 def _plan_text(made: Plan, form: Format, run: RunPlan | None, beyond: Sequence[str]) -> str:
     from codesign.report import text
 
+    if run is not None and run.has_sites:
+        return _sites_text(made, form, run)
     if form is Format.csv:
         rows = [{"part": name, "s": value, "share": value / made.step_s} for name, value in made.parts.items()]
         return text.csv_text(rows)
@@ -86,6 +89,26 @@ def _plan_text(made: Plan, form: Format, run: RunPlan | None, beyond: Sequence[s
     from codesign.report import run as report_run
 
     return f"{written.rstrip()}\n\n{report_run.markdown(run) if form is Format.md else report_run.screen(run)}"
+
+
+def _sites_text(made: Plan, form: Format, run: RunPlan) -> str:
+    """The run over its sites first, then the plan of the slowest of them."""
+    from codesign.evidence.nearest import nearest
+    from codesign.report import over_sites, text
+    from codesign.report import run as beyond
+    from codesign.report.markdown import markdown
+
+    if form is Format.csv:
+        return text.csv_text(over_sites.parts(run))
+    _, site = over_sites.slowest(run)
+    near = nearest(site)
+    if form is Format.json:
+        data = over_sites.to_dict(run, made, near)
+        data["run"] |= beyond.to_dict(run)
+        return json_text(data)
+    if form is Format.md:
+        return f"{markdown(site, near, head=over_sites.markdown(run, made), given=made).rstrip()}\n\n{beyond.markdown(run)}"
+    return f"{text.plan_screen(site, near, head=over_sites.screen(run), given=made).rstrip()}\n\n{beyond.screen(run)}"
 
 
 def _plan_resolved(

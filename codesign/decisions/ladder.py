@@ -146,7 +146,7 @@ def _loss_rungs(run: RunPlan, plan: planner.Plan, section: outcome.Ladder, price
     axes = {"law_parameters": parameters, "run_tokens": tokens}
     predicted = _line_loss(run, axes)
     low, high = _bands(run, parameters, tokens)
-    rate, node, most = plan.value("model_FLOPps"), _node(plan), run.spec.cluster.accelerators
+    rate, node, most = plan.value("model_FLOPps"), _node(plan), plan.problem.spec.cluster.accelerators
     rungs = []
     for at, share in enumerate(shares):
         compute = run.value("run_compute_FLOP") * float(share)
@@ -214,6 +214,7 @@ def _system_rungs(
     assert layout.dp is not None
     rungs: list[SystemRung] = []
     notes = []
+    whole_s = run.value(f"phase_run_step_s[{name}]")
     for shrink in SHRINK:
         dp = max((d for d in range(1, layout.dp) if layout.dp % d == 0 and d * shrink <= layout.dp), default=0)
         if not dp or any(rung.dp == dp for rung in rungs):
@@ -234,11 +235,13 @@ def _system_rungs(
         band = small.step_interval
         rungs.append(SystemRung(
             accelerators, math.ceil(accelerators / _node(plan)), dp, small.problem.spec.training.global_batch_sequences,
-            small.step_s, band.low, band.high, plan.step_s / small.step_s, run_s, hours,
+            small.step_s, band.low, band.high, whole_s / small.step_s, run_s, hours,
             None if price is None else hours * price,
         ))  # fmt: skip
     if not rungs and not notes:
         notes.append("no system rungs: the layout has one replica")
+    if run.has_sites and whole_s > plan.step_s:
+        notes.append(f"system rungs run in one site: what the others add, {whole_s - plan.step_s:.3g} s a step, none tests")
     return rungs, [*notes, f"system rungs are of phase {name!r}, the longest"] if len(run.steps) > 1 else notes
 
 

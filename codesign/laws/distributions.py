@@ -254,6 +254,26 @@ def expected_maximum(count: ArrayLike) -> Array:
     return 0.05 * (points * weight).sum(axis=-1)
 
 
+_CELLS = 256  # of whole numbers, in which the distribution of a maximum is added up
+
+
+def expected_maximum_poisson(mean: ArrayLike, count: ArrayLike) -> Array:
+    """Mean of the largest of `count` Poisson variables of one mean: the sum of 1 - P(X <= k)^count over k from 0.
+
+    Exact for means below 70, where a cell is one whole number; to 1e-4 standard deviations above, where cells are wider.
+    """
+    mean, count = np.broadcast_arrays(*_floats(mean, count))
+    root = np.sqrt(mean)
+    low = np.maximum(np.floor(mean - 9.0 * root - 9.0), 0.0)  # below it lies less than 1e-16
+    reach = mean + 12.0 * root + 60.0 - low
+    wide = 2.0 * np.ceil(0.5 * np.maximum(reach / _CELLS - 1.0, 0.0)) + 1.0  # odd, so that a cell has a middle
+    middle = (low + 0.5 * (wide - 1.0))[..., None] + wide[..., None] * np.arange(float(_CELLS))
+    mass = _poisson_mass(middle, mean[..., None])
+    cells = wide[..., None] * mass
+    below = np.cumsum(cells, axis=-1) - 0.5 * (cells - mass)  # up to the middle, itself included
+    return low + wide * (1.0 - np.minimum(below, 1.0) ** count[..., None]).sum(axis=-1)
+
+
 def expected_maximum_asymptotic(count: ArrayLike) -> Array:
     """The Gumbel limit of `expected_maximum`  (EQ-69): 0.4 to 0.5 % high at 1e4 to 1e5. Holds from about 100."""
     (count,) = _floats(count)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_MOST = 12.0  # early failures that a part would have; beyond it the ages are those of 12: nearly all parts are new
 _LEAST = 1e-11  # weights below it are left out, row by row: a row does not depend on its batch
 _PASSES = 5  # of Newton for a root: within rounding where p is below 1
 _HALVINGS = 60  # where p is above 1: bisection
+_OFTEN = 16.0  # above this p one exponential stands for the sum
 
 
 class Modes(NamedTuple):
@@ -32,20 +32,29 @@ class Modes(NamedTuple):
 def modes(early_per_s: Array, settled_per_s: Array, settling_s: Array, replaced_share: Array) -> Modes:
     """The exponentials of parts that are all new at time 0. Holds for early >= settled; errors below 1e-10 for p < 2.
 
-    Above 12 early failures of a part and settling time the ages are those at 12, so that a sweep of rates ends: the mean
-    is then within a tenth, and nothing is trained.
+    Above p = 16, where a part is replaced that often while it settles, one exponential with the level, the start and the
+    first slope of the sum stands for it: within 3e-3 of the mean of e^(-age/T).
     """
     early_per_s, settled_per_s, settling_s, replaced_share = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(x, np.float64)) for x in (early_per_s, settled_per_s, settling_s, replaced_share))
     )
-    p = np.minimum(replaced_share * (early_per_s - settled_per_s) * settling_s, _MOST)
+    p = replaced_share * (early_per_s - settled_per_s) * settling_s
     q = replaced_share * settled_per_s * settling_s
-    w = _poles(p)
-    below = _sum(w[j] / (j + 1.0 + q) for j in range(len(w)))
-    found = [_root(p, w, at) for at in range(len(w))]
-    rates = tuple((at + 1.0 + q - root) for at, (root, _) in enumerate(found))
-    weights = tuple((1.0 - q / rate) * w[at] / slope for at, (rate, (_, slope)) in enumerate(zip(rates, found, strict=True)))
-    return Modes(q * below / (1.0 - p * below), weights, tuple(rate / settling_s for rate in rates))
+    often = p > _OFTEN
+    exact = np.minimum(p, _OFTEN)
+    w = _poles(exact)
+    at = np.arange(len(w), dtype=np.float64)[:, None]
+    below = _sum(weight / (j + 1.0 + q) for j, weight in enumerate(w))
+    root, slope = _roots(exact, np.stack(w), at)
+    rates = at + 1.0 + q - root
+    weights = (1.0 - q / rates) * np.stack(w) / slope
+    level = q * below / (1.0 - exact * below)
+    if often.any():
+        seldom = _level_of_many(p, q)
+        level = np.where(often, seldom, level)
+        weights = np.where(often, np.where(at == 0.0, 1.0 - seldom, 0.0), weights)
+        rates = np.where(often, 1.0 / (1.0 - seldom), rates)
+    return Modes(level, tuple(weights), tuple(rates / settling_s))
 
 
 def mean_decay(found: Modes, time_s: Array) -> Array:
@@ -76,18 +85,25 @@ def _poles(p: Array) -> list[Array]:
         w.append(term)
 
 
-def _root(p: Array, w: list[Array], at: int) -> tuple[Array, Array]:
-    """The root beside pole `at`, as its distance d from it, and (1 - p S)^2 + p^2 w Q: S and Q are the sums of w/distance
-    and w/distance^2 of the other poles."""
-    goal = p * w[at]
-    root = 0.0 * p
+def _level_of_many(p: Array, q: Array) -> Array:
+    """Level for p above 16: the mean of e^(-age/T) over a steady renewal, to the third order in 1/z, z = p + q the failures
+    of a new part while it settles. Derived."""
+    z = p + q
+    return 1.0 - 1.0 / z + (1.0 - 2.0 * p / z) / z**2
+
+
+def _roots(p: Array, w: Array, at: Array) -> tuple[Array, Array]:
+    """The root beside each pole, as its distance d from it, and (1 - p S)^2 + p^2 w Q: S and Q are the sums of w/distance
+    and w/distance^2 of the other poles. Shapes: w, root (poles, rows); at (poles, 1)."""
+    goal = p * w
+    root = 0.0 * goal
     for _ in range(_PASSES):
         near, slope = _others(root, w, at)
         rest = 1.0 - p * near
         root = np.minimum(np.maximum(root - (root * rest - goal) / (rest + root * p * slope), 0.0), 0.999999)
     far = p > 1.0
     if far.any():
-        low, high = 0.0 * p, 1.0 - 1e-15 + 0.0 * p
+        low, high = 0.0 * goal, 1.0 - 1e-15 + 0.0 * goal
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             below = middle * (1.0 - p * _others(middle, w, at)[0]) < goal
@@ -97,14 +113,15 @@ def _root(p: Array, w: list[Array], at: int) -> tuple[Array, Array]:
     return root, (1.0 - p * near) ** 2 + p * goal * slope
 
 
-def _others(root: Array, w: list[Array], at: int) -> tuple[Array, Array]:
+def _others(root: Array, w: Array, at: Array) -> tuple[Array, Array]:
+    """Sums of w/distance and w/distance^2 over the poles other than each root's own, added one by one."""
     near, slope = 0.0 * root, 0.0 * root
     for j, weight in enumerate(w):
-        if j != at:
-            distance = 1.0 / (root + float(j - at))
-            part = weight * distance
-            near = near + part
-            slope = slope + part * distance
+        own = at == float(j)
+        distance = np.where(own, 0.0, 1.0 / np.where(own, 1.0, root + (float(j) - at)))
+        part = weight * distance
+        near = near + part
+        slope = slope + part * distance
     return near, slope
 
 

@@ -14,6 +14,7 @@ from codesign.errors import SpecError
 from codesign.laws import power as power_laws
 from codesign.outcome import loss_laws, serving
 from codesign.quantities.loss import ADDITIVE
+from codesign.site_steps import Steps
 from codesign.spec import outcome, schema
 from codesign.spec.made import Made
 
@@ -27,7 +28,7 @@ MEMORY = ("elementwise_total_s", "optimizer_s")
 def put(spec: schema.Spec, steps: Mapping[str, planner.Plan], made: Made) -> None:
     """All leaves, targets and notes of the outcome. Raises SpecError at the field that cannot be used."""
     run = spec.run or outcome.Outcome()
-    if not getattr(spec, "sites", None):
+    if "exchange" not in made.structure:
         made.put("sync_loss_multiplier", 1.0, "spec", "one site")
     if run.loss:
         _loss(spec, run.loss, steps, made)
@@ -194,30 +195,53 @@ def _served(serving: outcome.Serving, made: Made) -> None:
 
 
 def _power(power: outcome.Power, steps: Mapping[str, planner.Plan], made: Made) -> None:
-    profile = next(iter(steps.values())).problem.profile
-    limit = profile.accelerator.power_limit_W or profile.accelerator.tdp_W
-    if limit is None:
-        reason = f"{profile.name} has no rated power: give cluster.override accelerator.tdp_W"
-        raise SpecError(f"run.power: {reason}", field="run.power")
-    made.put("board_limit_W", limit.value, limit.kind, f"{profile.name}: {limit.source}")
+    _boards(steps, made)
     for name, draw in power_laws.BOARD_DRAW.items():
         made.put(f"{name}_draw", draw.share, "assumed" if name == "waiting" else "measured", draw.source)
-    for phase, plan in steps.items():
-        for part, value in _mix_s(plan).items():
-            made.put(f"phase_{part}_s[{phase}]", value, plan.footing[0], "parts of step_s of the plan")
     made.put("pue", power.pue, "spec", "run.power.pue")
     made.put("overhead_per_accelerator_W", power.overhead_per_accelerator_W, "spec", "run.power.overhead_per_accelerator_W")
     made.put("network_power_share", power.network_share, "spec", "run.power.network_share")
     made.targets += ["average_site_W", "training_site_W", "peak_site_W", "waiting_site_W", "power_swing_W", "run_energy_J"]
     if power.cap_W is not None:
         made.put("power_cap_W", power.cap_W, "spec", "run.power.cap_W")
-        made.targets += ["accelerators_under_cap", "fits_power_cap"]
+        made.targets += ["accelerators_under_cap", "largest_site_peak_W", "fits_power_cap"]
     if power.kg_per_kWh is not None:
         made.put("grid_kg_per_kWh", power.kg_per_kWh, "spec", "run.power.kg_per_kWh")
         made.targets.append("run_carbon_kg")
     if power.price_per_kWh is not None:
         made.put("price_per_kWh", power.price_per_kWh, "spec", "run.power.price_per_kWh")
         made.targets.append("energy_cost")
+
+
+def _boards(steps: Mapping[str, planner.Plan], made: Made) -> None:
+    """Boards of every kind of site, and what their step is made of; sites of one entry of `sites` are of a kind."""
+    own: Mapping[str, Steps] | None = made.structure.get("site_steps")
+    phase_of, board_of = {}, {}
+    kinds: dict[str, tuple[Mapping[str, planner.Plan], float, int]] = {"cluster": (steps, 1.0, 1)}
+    if own is not None:
+        sites = next(iter(own.values())).members
+        total = sum(site.cluster.accelerators for site in sites)
+        kinds = {}
+        for entry in dict.fromkeys(site.entry for site in sites):
+            of = [site for site in sites if site.entry == entry]
+            one = {phase: found.plans[of[0].name] for phase, found in own.items()}
+            kinds[of[0].name] = (one, sum(site.cluster.accelerators for site in of) / total, len(of))
+    for board, (plans, share, count) in kinds.items():
+        profile = next(iter(plans.values())).problem.profile
+        limit = profile.accelerator.power_limit_W or profile.accelerator.tdp_W
+        if limit is None:
+            reason = f"{profile.name} has no rated power: give cluster.override accelerator.tdp_W"
+            raise SpecError(f"run.power: {reason}", field="run.power")
+        made.put(f"board_limit_W[{board}]", limit.value, limit.kind, f"{profile.name}: {limit.source}")
+        made.put(f"board_share[{board}]", share, "spec", "accelerators of this kind of site over all")
+        made.put(f"board_sites[{board}]", count, "spec", "sites of this kind")
+        for phase, plan in plans.items():
+            at = phase if own is None else f"{phase}/{board}"
+            phase_of[at], board_of[at] = phase, board
+            for part, value in _mix_s(plan).items():
+                made.put(f"phase_{part}_s[{at}]", value, plan.footing[0], "parts of step_s of the plan")
+    made.indexes |= {"board": tuple(kinds), "phase_board": tuple(phase_of)}
+    made.structure |= {"phase_of_board": phase_of, "board_of_phase": board_of}
 
 
 def _mix_s(plan: planner.Plan) -> dict[str, float]:

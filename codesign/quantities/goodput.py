@@ -1,7 +1,7 @@
 """Where the wall clock of a run goes under each policy, and what the run's own policy makes of it.
 
 Shares are taken in a fixed order, so that they add up to 1 to the last bit but rounding: waiting for repair, planned
-returns, corruption, then what the play says, then stragglers and missing replicas.
+returns, corruption, waiting for other groups, then what the play says, then stragglers and missing replicas.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from codesign import units
 from codesign.graph import add, quantity, stack
 from codesign.laws import distributions, reliability
+from codesign.quantities.groups import GOES_ON
 from codesign.quantities.run import LEAST_GOODPUT, lasting_s
 
 Array = NDArray[np.float64]
@@ -20,7 +21,7 @@ _WORST = 1.0 - 1e-12  # a share that is lost at most, so that the wall clock sta
 _WHOLE = ("restart", "hot-spares")  # policies that run on the whole layout or wait
 _PARTS = (
     "policy_goodput", "policy_writing_share", "policy_rework_share", "policy_restart_share", "policy_down_share",
-    "policy_stall_share", "policy_return_share", "policy_corruption_share", "policy_straggler_share",
+    "policy_stall_share", "policy_return_share", "policy_corruption_share", "policy_group_share", "policy_straggler_share",
     "policy_missing_share",
 )  # fmt: skip
 
@@ -60,16 +61,16 @@ def policy_stall_share(policy, nodes_in_repair, policy_spare_nodes, spares_are_s
     return np.minimum(-np.expm1(-nodes_in_repair), 1.0 - spare_quantile)
 
 
+@quantity("per_s", over="policy", source="EQ-72")
+def policy_returns_per_s(policy, part_losses_per_s, component_failures_per_s, other_sites) -> Array:
+    """Returns of repaired parts, and of sites, to a run that may have gone on without them."""
+    return part_losses_per_s + component_failures_per_s["site"] if policy in GOES_ON and other_sites else part_losses_per_s
+
+
 @quantity("1", over="policy", source="EQ-72")
-def policy_return_share(
-    policy, part_losses_per_s, policy_stall_share, reconfigure_s, restart_s, checkpoint_read_s, policy_memory_restart_s
-) -> Array:
+def policy_return_share(policy_returns_per_s, policy_return_stop_s, policy_stall_share) -> Array:
     """Share of the wall clock in which repaired nodes are taken back into a run that went on without them."""
-    stop = {
-        "elastic": reconfigure_s + policy_memory_restart_s,
-        "degraded": reconfigure_s + restart_s + checkpoint_read_s,
-    }.get(policy, 0.0 * reconfigure_s)
-    lost = part_losses_per_s * stop
+    lost = policy_returns_per_s * policy_return_stop_s
     return (1.0 - policy_stall_share) * np.minimum(lost / (1.0 + lost), _WORST)
 
 
@@ -87,9 +88,9 @@ def policy_corruption_share(
 
 
 @quantity("1", over="policy", source="definition")
-def policy_played_share(policy_stall_share, policy_return_share, policy_corruption_share) -> Array:
+def policy_played_share(policy_stall_share, policy_return_share, policy_corruption_share, policy_group_share) -> Array:
     """Share of the wall clock in which the run computes, writes, or recovers from a failure."""
-    return np.maximum(1.0 - policy_stall_share - policy_return_share - policy_corruption_share, 1e-15)
+    return np.maximum(1.0 - policy_stall_share - policy_return_share - policy_corruption_share - policy_group_share, 1e-15)
 
 
 @quantity("1", over="policy", source="EQ-63")
@@ -188,7 +189,7 @@ def policy_missing_units(
     Elastic: nodes are missing in random places, and a unit with one node missing is out. Degraded: the job starts anew
     on what is left, so that missing nodes are gathered in as few units as hold them.
     """
-    if policy not in ("elastic", "degraded"):
+    if policy not in GOES_ON:
         return 0.0 * nodes_in_repair
     missing = reliability.missing_units(nodes_in_repair, np.ones(1), np.ones(1), policy_spare_nodes)
     if policy == "elastic":
@@ -201,9 +202,13 @@ def policy_missing_units(
 
 
 @quantity("1", over="policy", source="EQ-72: the global batch is kept")
-def policy_missing_share(policy_computing_share, policy_straggler_share, policy_missing_units, elastic_units) -> Array:
-    """Share of the wall clock that the missing replicas would have saved."""
-    return (policy_computing_share - policy_straggler_share) * np.minimum(policy_missing_units / elastic_units, _WORST)
+def policy_missing_share(
+    policy_computing_share, policy_straggler_share, policy_missing_units, elastic_units, policy_missing_sites_share
+) -> Array:
+    """Share of the wall clock that the missing replicas would have saved, those of sites that are away included."""
+    here = 1.0 - policy_missing_sites_share
+    missing = policy_missing_sites_share + here * (policy_missing_units / elastic_units)
+    return (policy_computing_share - policy_straggler_share) * np.minimum(missing, _WORST)
 
 
 @quantity("1", over="policy", source="what is left")
@@ -215,12 +220,14 @@ def policy_goodput(policy_computing_share, policy_straggler_share, policy_missin
 @quantity("1", over="policy", source="sum", parts=_PARTS)
 def policy_share(
     policy_goodput, policy_writing_share, policy_rework_share, policy_restart_share, policy_down_share,
-    policy_stall_share, policy_return_share, policy_corruption_share, policy_straggler_share, policy_missing_share,
+    policy_stall_share, policy_return_share, policy_corruption_share, policy_group_share, policy_straggler_share,
+    policy_missing_share,
 ) -> Array:
     """The whole wall clock: goodput and what is lost, by cause. It is 1."""
     return add((
         policy_goodput, policy_writing_share, policy_rework_share, policy_restart_share, policy_down_share,
-        policy_stall_share, policy_return_share, policy_corruption_share, policy_straggler_share, policy_missing_share,
+        policy_stall_share, policy_return_share, policy_corruption_share, policy_group_share, policy_straggler_share,
+        policy_missing_share,
     ))  # fmt: skip
 
 
@@ -237,9 +244,18 @@ def policy_days(policy_goodput, productive_s, other_share) -> Array:
 
 
 @quantity("1", over="policy", source="failures come while the run is played")
-def policy_failures(policy_failures_per_s, policy_played_share, policy_days) -> Array:
-    """Interruptions from the first step to the last; while others have the cluster it fails as often."""
-    return policy_failures_per_s * policy_played_share * policy_days * 86400.0
+def policy_failures(
+    policy_failures_per_s, policy_played_share, policy_days, training_accelerators, lockstep_accelerators
+) -> Array:
+    """Interruptions from the first step to the last, those of all groups; while others have the cluster it fails as often."""
+    one = policy_failures_per_s * policy_played_share * policy_days * 86400.0
+    return one * (training_accelerators / lockstep_accelerators)
+
+
+@quantity("1", over="policy", source="in proportion to the accelerators of all groups")
+def policy_all_spare_nodes(policy_spare_nodes, training_accelerators, lockstep_accelerators) -> Array:
+    """Nodes that stand by in the whole run, those of all groups."""
+    return policy_spare_nodes * (training_accelerators / lockstep_accelerators)
 
 
 # ---------------------------------------------------------------------------------------------------- the policy of the run
@@ -272,9 +288,9 @@ def checkpoint_interval_s(policy_interval_s, chosen_policy) -> Array:
 
 
 @quantity("Bps", source="definition")
-def checkpoint_mean_Bps(checkpoint_B, checkpoint_interval_s) -> Array:
-    """Mean rate at which checkpoints go to storage."""
-    return checkpoint_B / checkpoint_interval_s
+def checkpoint_mean_Bps(checkpoint_B, checkpoint_interval_s, training_accelerators, lockstep_accelerators) -> Array:
+    """Mean rate at which checkpoints go to storage, those of all groups."""
+    return checkpoint_B / checkpoint_interval_s * (training_accelerators / lockstep_accelerators)
 
 
 @quantity("1", source="EQ-70")

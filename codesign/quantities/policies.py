@@ -70,13 +70,9 @@ def policy_memory_down_s(policy, detect_s, reschedule_s, swap_s, reconfigure_s) 
 
 
 @quantity("s", over="policy", source="sum; the mean over failures that go back to storage")
-def policy_storage_down_s(
-    policy_memory_down_s, component_failures_per_s, interruptions_per_s, policy_survived_per_s, site_outage_s
-) -> Array:
+def policy_storage_down_s(policy_memory_down_s, policy_outage_share, site_outage_s) -> Array:
     """Time after a failure that goes back to storage in which nothing runs: an outage of the site included."""
-    back = interruptions_per_s - policy_survived_per_s
-    share = np.where(back > 0, component_failures_per_s["site"] / np.where(back > 0, back, 1.0), 0.0)
-    return policy_memory_down_s + np.minimum(share, 1.0) * site_outage_s
+    return policy_memory_down_s + policy_outage_share * site_outage_s
 
 
 @quantity("s", over="policy", source="start-up, and reading the copy")
@@ -100,14 +96,18 @@ def policy_storage_restart_s(policy, restart_s, checkpoint_read_s) -> Array:
 
 @quantity("s", over="policy", source="EQ-62 in its exact form, for each of the two tiers")
 def policy_best_interval_s(
-    checkpoint_blocking_s, policy_memory_blocking_s, interruptions_per_s, policy_survived_per_s
+    checkpoint_blocking_s, policy_memory_blocking_s, interruptions_per_s, policy_survived_per_s, other_sites,
+    corruption_unit_per_s, lockstep_accelerators, failure_rate_factor,
 ) -> Array:
     """Best compute between two checkpoints in storage; without bound where nothing goes back to storage.
 
-    Copies in memory are kept to their own best interval where that is the shorter one; else each goes to storage.
+    Copies in memory are kept to their own best interval where that is the shorter one; else each goes to storage. Sites
+    that hold the state for each other leave storage to silent corruption, which all copies share.
     """
     back = np.maximum(interruptions_per_s - policy_survived_per_s, 0.0)
     back = np.where(back > 1e-12 * interruptions_per_s, back, 0.0)  # what is left of a difference is rounding
+    if other_sites:
+        back = back + corruption_unit_per_s * lockstep_accelerators * failure_rate_factor
     storage = checkpoints.best_interval_s(checkpoint_blocking_s, back)
     storage = np.where(back > 0, storage, np.inf)
     memory = checkpoints.best_interval_s(policy_memory_blocking_s, policy_survived_per_s)

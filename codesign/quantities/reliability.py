@@ -136,23 +136,25 @@ def mean_step_s(productive_s, phase_steps) -> Array:
 
 
 @quantity("1", over="domain", source="stated order of the dimensions, innermost first")
-def domain_replicas_hit(domain_ranks, data_parallel_stride, data_parallel) -> Array:
-    """Data-parallel replicas that lose a rank when the domain goes, in the worst place."""
-    return reliability.replicas_hit(domain_ranks, data_parallel_stride, data_parallel)
+def domain_replicas_hit(domain_ranks, data_parallel_stride, site_data_parallel) -> Array:
+    """Data-parallel replicas that lose a rank when the domain goes, in the worst place: those of one site at most."""
+    return reliability.replicas_hit(domain_ranks, data_parallel_stride, site_data_parallel)
 
 
 @quantity("1", over="component", source="stated order of the dimensions, innermost first")
-def component_replicas_hit(component_domain_ranks, data_parallel_stride, data_parallel) -> Array:
+def component_replicas_hit(component_domain_ranks, data_parallel_stride, site_data_parallel) -> Array:
     """Data-parallel replicas that lose a rank with one failure of the component, in the worst place."""
-    hit = reliability.replicas_hit(np.maximum(component_domain_ranks, 1.0), data_parallel_stride, data_parallel)
+    hit = reliability.replicas_hit(np.maximum(component_domain_ranks, 1.0), data_parallel_stride, site_data_parallel)
     return np.where(component_domain_ranks > 0, hit, 0.0)
 
 
 @quantity("1", over="component", source="stated order of the dimensions, innermost first")
-def component_units_hit(component_domain_ranks, data_parallel_stride, elastic_unit_replicas, elastic_units) -> Array:
+def component_units_hit(
+    component_domain_ranks, data_parallel_stride, elastic_unit_replicas, site_elastic_units
+) -> Array:
     """Elastic units (replicas, or groups of them that hold one copy of the state) lost with one failure."""
     stride = data_parallel_stride * elastic_unit_replicas
-    hit = reliability.replicas_hit(np.maximum(component_domain_ranks, 1.0), stride, elastic_units)
+    hit = reliability.replicas_hit(np.maximum(component_domain_ranks, 1.0), stride, site_elastic_units)
     return np.where(component_domain_ranks > 0, hit, 0.0)
 
 

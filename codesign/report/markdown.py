@@ -13,14 +13,17 @@ from codesign.report import view
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?: .{1,10})?")
 
 
-def markdown(plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = ()) -> str:
+def markdown(
+    plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
+) -> str:
     """The review: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec.
 
-    `beyond`: what does not hold of the run beyond the step.
+    `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
+    the place of its answer, and `given` is the plan of the spec as written.
     """
     sections = [
-        _answer(plan, beyond), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan), _accuracy(nearest),
-        _assumptions(plan), _spec(plan),
+        head or _answer(plan, beyond), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan),
+        _accuracy(nearest), _assumptions(plan), _spec(given or plan),
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -17,7 +17,7 @@ _OUTAGES = (3600.0, 8 * 3600.0, 3 * 86400.0)  # of a site, for the break-even wh
 _SHORT = {
     "writing checkpoints": "writing", "detection, drain, exchange": "down", "waiting for repair": "waiting",
     "taking nodes back": "returns", "silent corruption": "silent", "missing replicas": "missing",
-    "stragglers": "slowest",
+    "stragglers": "slowest", "waiting for other groups": "groups",
 }  # fmt: skip
 _TIMES = {
     "detect": "detection", "restart": "start-up", "reschedule": "placing the job anew (restart)", "swap": "swap (hot-spares)",
@@ -41,7 +41,7 @@ def to_dict(run: RunPlan) -> dict[str, Any]:
     low, high = goodput.interval(run) or (None, None)
     names = ("goodput", "run_days", "failures_per_day", "mean_time_to_failure_s", "expected_failures", "checkpoint_interval_s",
              "checkpoint_B", "checkpoint_write_s", "checkpoint_mean_Bps", "checkpoints_kept", "nodes_in_repair", "rare_event_s",
-             "rare_events", "data_rare_events", "run_accelerators")  # fmt: skip
+             "rare_events", "data_rare_events", "run_accelerators", "lockstep_groups")  # fmt: skip
     return {
         **{name: view_number(run.value(name)) for name in names},
         "goodput_lo": low,
@@ -72,7 +72,7 @@ def policies(run: RunPlan) -> list[dict[str, Any]]:
             "goodput": run.value(f"policy_goodput[{name}]"),
             "goodput_per_accelerator": run.value(f"policy_goodput_per_accelerator[{name}]"),
             "days": run.value(f"policy_days[{name}]"),
-            "spare_nodes": run.value(f"policy_spare_nodes[{name}]"),
+            "spare_nodes": run.value(f"policy_all_spare_nodes[{name}]"),
             "from_memory": run.value(f"policy_memory_share[{name}]"),
             "interval_s": run.value(f"policy_interval_s[{name}]"),
             "lost": {cause: share for cause, share in goodput.budget(run, name).items() if cause != "goodput"},
@@ -111,8 +111,10 @@ def _answer(run: RunPlan) -> list[str]:
         whose = "one report" if run.inputs.structure["published_rates"] else "your own"
         out = [first, " " * 12 + f"no interval is known: the failure rates are {whose}"]
     every = units.show(run.value("mean_time_to_failure_s"), "s")
-    count = f"{run.value('expected_failures'):.4g} interruptions"
-    out.append(f"failures    one in {every} ({run.value('failures_per_day'):.3g} a day), {count} in the run")
+    count, a_day = f"{run.value('expected_failures'):.4g} interruptions", f"{run.value('failures_per_day'):.3g} a day"
+    groups = f" in each of {_groups(run)} groups" if _groups(run) > 1 else ""
+    where = "in the run" if _groups(run) == 1 else "in all of them"
+    out += wrap(f"one in {every}{groups} ({a_day}), {count} {where}", " " * 12, "failures    ").split("\n")
     rare = units.show(run.value("rare_event_s"), "s")
     text = (
         f"once in a million steps of one accelerator: one in {rare}, {run.value('rare_events'):.4g} in the run; "
@@ -120,6 +122,11 @@ def _answer(run: RunPlan) -> list[str]:
     )
     out += wrap(text, " " * 12, "rare events ").split("\n")
     return out
+
+
+def _groups(run: RunPlan) -> int:
+    """Groups that take steps of their own; 1 where all accelerators run in lock-step."""
+    return round(run.value("lockstep_groups"))
 
 
 def _budget(run: RunPlan) -> list[str]:
@@ -157,8 +164,9 @@ def _components(run: RunPlan) -> list[str]:
             "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}",
             "rate is": leaf.kind,
         })  # fmt: skip
-    found = table(rows, right=("units", "one fails in", "a day", "costs", "replicas hit")).split("\n")
-    return [*found, *_early(run), *_sources(run)]
+    said = [f"what fails in one of the {_groups(run)} groups"] if _groups(run) > 1 else []
+    shown = table(rows, right=("units", "one fails in", "a day", "costs", "replicas hit")).split("\n")
+    return [*said, *shown, *_early(run), *_sources(run)]
 
 
 def _early(run: RunPlan) -> list[str]:
@@ -189,14 +197,16 @@ def _policies(run: RunPlan) -> list[str]:
         rows.append({
             "policy": one["policy"],
             "goodput": percent(one["goodput"]),
-            "of all held": percent(one["goodput_per_accelerator"]),
+            "of held": percent(one["goodput_per_accelerator"]),
             "days": f"{one['days']:.4g}" if np.isfinite(one["days"]) else "never",
-            "spares": f"{one['spare_nodes']:g}",
-            "from memory": percent(one["from_memory"], 0),
+            "spares": f"{one['spare_nodes']:,.0f}",
+            "memory": percent(one["from_memory"], 0),
             "costs most": f"{_SHORT.get(worst, worst)} {percent(one['lost'][worst])}",
         })  # fmt: skip
-    right = ("goodput", "of all held", "days", "spares", "from memory")
+    right = ("goodput", "of held", "days", "spares", "memory")
     out = ["policies, this layout and these rates", *table(rows, right=right, width=WIDTH).split("\n")]
+    said = "of held: goodput of all accelerators held, spare nodes too; memory: failures that go on from a copy in memory"
+    out += wrap(said, "  ").split("\n")
     best = max(policies(run), key=lambda one: one["goodput_per_accelerator"])
     if best["policy"] != goodput.policies(run)[0]:
         times = best["goodput_per_accelerator"] / policies(run)[0]["goodput_per_accelerator"]
@@ -232,7 +242,9 @@ def _recovery(run: RunPlan) -> str:
 def _checkpoints(run: RunPlan) -> list[str]:
     kind = run.inputs.structure["checkpoint_kind"]
     size, write = units.show(run.value("checkpoint_B"), "B"), units.show(run.value("checkpoint_write_s"), "s")
-    out = [f"checkpoints {size}, {kind}: {write} to storage, {units.show(run.value('checkpoint_blocking_s'), 's')} of compute"]
+    each = " a group" if _groups(run) > 1 else ""
+    taken = units.show(run.value("checkpoint_blocking_s"), "s")
+    out = [f"checkpoints {size}{each}, {kind}: {write} to storage, {taken} of compute"]
     how = "as stated" if run.inputs.structure["interval_is_stated"] else "the best"
     chosen = goodput.policies(run)[0]
     every = units.show(run.value("checkpoint_interval_s"), "s")

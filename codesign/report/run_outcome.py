@@ -155,7 +155,9 @@ def _power(run: RunPlan, known: joint.Intervals) -> list[str]:
     found = [_line("power", text)]
     if _has(run, "fits_power_cap"):
         most = f"{run.value('accelerators_under_cap'):,.0f} accelerators fit under it at peak"
-        found.append(_line("", f"cap {units.show(run.value('power_cap_W'), 'W')}: {most}"))
+        largest, several = units.show(run.value("largest_site_peak_W"), "W"), "exchange" in run.inputs.structure
+        each = f" of a site, the largest peaks at {largest}" if several else ""
+        found.append(_line("", f"cap {units.show(run.value('power_cap_W'), 'W')}{each}: {most}"))
     if not math.isfinite(run.value("run_energy_J")):
         return found
     carbon = f", {run.value('run_carbon_kg') / 1e3:,.0f} t CO2e" if _has(run, "run_carbon_kg") else ""

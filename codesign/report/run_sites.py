@@ -16,6 +16,8 @@ from codesign.site_steps import Steps
 from codesign.spec.sites import sync_of
 
 _MOST_ROWS = 8
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_WIDTH = 78  # of a table, which is set in by two
 _MOST_ALONE = 6  # more sites than that are shown by kind in the traffic
 
 
@@ -65,8 +67,9 @@ def answer(run: RunPlan, side: Sequence[Strategy] = ()) -> list[str]:
     own: Steps = run.inputs.structure["site_steps"][phase]
     gain = run.value("sites_gain")
     strategy = sync_of(run.spec).strategy
-    out = [f"sites: {len(own.members)}, {run.value('run_accelerators'):,.0f} accelerators, {strategy}"]
-    out += [wrap(message, "    ", "  - ") for message in site_tables.violations(run)]
+    count = sum(site.cluster.accelerators for site in own.members)
+    spare = run.value("run_accelerators") - count
+    out = [f"sites: {len(own.members)}, {count:,} accelerators, {strategy}" + (f"; {spare:,.0f} spare" if spare else "")]
     step, waits = run.value(f"phase_run_step_s[{phase}]"), run.value(f"phase_sync_exposed_s[{phase}]")
     out.append(wrap(
         f"step {units.show(step, 's')}, of which {units.show(waits, 's')} for the other sites: utilisation "
@@ -85,9 +88,9 @@ def answer(run: RunPlan, side: Sequence[Strategy] = ()) -> list[str]:
     verdict = "" if gain >= 1 else ": the other sites DO NOT PAY"
     out.append(wrap(f"{gain:.3g} times as fast as the fastest site alone, loss counted as compute{verdict}", "  "))
     best = next((one for one in side if one.run is not None), None)
-    if best is not None and best.name != "as stated" and best.rank > gain * 1.01:
-        out.append(wrap(f"better: {best.name}, {best.rank:.3g} times", "  "))
-    out += [wrap(note, "    ", "  - ") for note in run.inputs.notes]
+    kept = gain * run.value("goodput")
+    if best is not None and best.name != "as stated" and best.rank > kept * 1.01:
+        out.append(wrap(f"better: {best.name}, {best.rank:.3g} times with its goodput, {kept:.3g} as stated", "  "))
     return out
 
 
@@ -109,7 +112,7 @@ def site_lines(run: RunPlan) -> list[str]:
             "step": units.show(plan.step_s, "s"), "idle": percent(1 - plan.step_s / slowest),
         })
     out = ["work of the sites"]
-    out += _indented(table(rows, ("accelerators", "sequences", "step", "idle"), 76))
+    out += _indented(table(rows, ("accelerators", "sequences", "step", "idle"), _WIDTH))
     if sync_of(run.spec).strategy != "pipeline":
         cost = own.even_s / slowest
         out.append(wrap(
@@ -134,42 +137,48 @@ def link_lines(run: RunPlan) -> list[str]:
             "one way": units.show(run.value(f"link_path_one_way_s[{link}]"), "s"), "mean use": percent(max(shares, default=0.0)),
         })
     out = ["links, each direction"]
-    out += _indented(table(rows[:_MOST_ROWS], ("line", "delivered", "of it", "one way", "mean use"), 76))
+    out += _indented(table(rows[:_MOST_ROWS], ("line", "delivered", "of it", "one way", "mean use"), _WIDTH))
     return out + _left(rows)
 
 
 def traffic_lines(run: RunPlan) -> list[str]:
-    """Traffic from site to site, the largest first; of many sites, between the kinds of site together."""
+    """Traffic from site to site, the largest first; of many sites, what one of a kind sends."""
     rows = sorted(_grouped(run, site_tables.traffic(run)), key=lambda row: -row["step_B"])
     shown = [
         {
-            "from": row["from"], "to": row["to"], "class": row["class"], "a step": units.show(row["step_B"], "B"),
-            "mean": units.show(row["mean_Bps"], "Bps"), "peak": units.show(row["peak_Bps"], "Bps"),
-            "link": percent(row["link_share"]),
+            "from": row["from"], "to": row["to"], "class": row["class"].replace("outer gradients", "outer"),
+            "a step": units.show(row["step_B"], "B"), "mean": units.show(row["mean_Bps"], "Bps"),
+            "peak": units.show(row["peak_Bps"], "Bps"), "link": percent(row["link_share"]),
         }
         for row in rows[:_MOST_ROWS]
     ]
-    out = ["traffic between sites"]
-    out += _indented(table(shown, ("a step", "mean", "peak", "link"), 76)) if shown else ["  none"]
+    many = len(run.inputs.structure["site_steps"][run.inputs.structure["first_phase"]].members) > _MOST_ALONE
+    out = ["traffic between sites" + (": what one site sends to all of a kind" if many else "")]
+    out += _indented(table(shown, ("a step", "mean", "peak", "link"), _WIDTH)) if shown else ["  none"]
     return out + _left(rows)
 
 
 def _grouped(run: RunPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows added up over sites of one entry where there are many; the link is that of one site."""
+    """Of many sites, what one of a kind sends to all of a kind: the site of the kind that sends most."""
     own: Steps = run.inputs.structure["site_steps"][run.inputs.structure["first_phase"]]
     if len(own.members) <= _MOST_ALONE:
         return [dict(row) for row in rows]
     kind = {site.name: f"{run.spec.sites[site.entry].name} x {run.spec.sites[site.entry].count}" for site in own.members}
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    sent: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
-        key = (kind[row["from"]], kind[row["to"]], row["class"])
-        into = found.setdefault(key, {
-            "from": key[0], "to": key[1], "class": key[2], "step_B": 0.0, "mean_Bps": 0.0, "peak_Bps": 0.0, "link_share": 0.0,
+        into = sent.setdefault((row["from"], kind[row["to"]], row["class"]), {
+            "from": kind[row["from"]], "to": kind[row["to"]], "class": row["class"], "step_B": 0.0, "mean_Bps": 0.0,
+            "peak_Bps": 0.0, "link_share": 0.0,
         })
         for name in ("step_B", "mean_Bps", "peak_Bps"):
             into[name] += row[name]
         into["link_share"] = max(into["link_share"], row["link_share"])
-    return list(found.values())
+    most: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in sent.values():
+        key = (row["from"], row["to"], row["class"])
+        if key not in most or row["step_B"] > most[key]["step_B"]:
+            most[key] = row
+    return list(most.values())
 
 
 def move_lines(run: RunPlan) -> list[str]:
@@ -178,7 +187,7 @@ def move_lines(run: RunPlan) -> list[str]:
         {"state": row["what"], "size": units.show(row["B"], "B"), "into": row["site"], "takes": units.show(row["s"], "s")}
         for row in site_tables.moves(run)
     ]
-    return ["state that must move into the site of least bandwidth", *_indented(table(rows, ("size", "takes"), 76))]
+    return ["state that must move into the site of least bandwidth", *_indented(table(rows, ("size", "takes"), _WIDTH))]
 
 
 # ---------------------------------------------------------------------------------------------------- strategies
@@ -194,23 +203,33 @@ def strategy_lines(side: Sequence[Strategy]) -> list[str]:
         phase = one.run.inputs.structure["first_phase"]
         pays = one.pays
         assert pays is not None
+        kept, gain = percent(one.value("goodput")), one.value("sites_gain") * one.value("goodput")
         rows.append({
             "strategy": one.name, "step": units.show(one.value(f"phase_run_step_s[{phase}]"), "s"),
-            "used": percent(one.value("wan_utilisation")),
-            "effective": f"{percent(one.value('effective_compute_share'))}", "gain": f"{one.value('sites_gain'):.3g}",
-            "least WAN": _factor(pays.bandwidth_factor), "most delay": _latency(pays),
+            "used": percent(one.value("wan_utilisation")), "loss": f"{one.value('sync_loss_multiplier'):.2f}x",
+            "goodput": kept, "gain": f"{gain:.3g}" if gain >= 5e-4 else "0",
+            "least WAN": _factor(pays.bandwidth_factor), "delay": _latency(pays),
         })
         own = [text for text in site_tables.violations(one.run) if text not in known]
         known += own
         refused += [wrap(f"{one.name}: {text}", "    ", "  - ") for text in own]
     out = ["strategies on these sites"]
-    out += _indented(table(rows, ("step", "used", "effective", "gain", "least WAN", "most delay"), 76))
+    out += _indented(table(rows, ("step", "used", "loss", "goodput", "gain", "least WAN", "delay"), _WIDTH))
+    out += [wrap(f"{one.name}: {_said(one)}", "    ", "  - ") for one in side if one.run is not None]
     out += refused
     out.append(wrap(
-        "gain: speed over that of the fastest site alone, loss counted as compute. It is 1 at 'least WAN' times the stated "
-        "bandwidth, and with 'most delay' added to every path one way", "  ",
+        "gain: speed over that of the fastest site alone if nothing failed there, loss counted as compute, times goodput. "
+        "Before failures it is 1 at 'least WAN' times the stated bandwidth, and with 'delay' added to every path one way", "  ",
     ))
     return out
+
+
+def _said(one: Strategy) -> str:
+    """The settings of a strategy that are not their defaults, so that two of a kind are told apart."""
+    data = {name: value for name, value in one.settings.items() if name not in ("strategy", "data_from", "checkpoints")}
+    told = ", ".join(f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+                     for name, value in data.items())
+    return f"{one.sync.strategy}{', ' if told else ''}{told}"
 
 
 def _factor(value: float) -> str:
@@ -227,7 +246,7 @@ def _latency(pays: Any) -> str:
 
 
 def regime_lines(found: Regimes) -> list[str]:
-    """From one site to ten million accelerators; * marks what is beyond published evidence."""
+    """From one site to ten million accelerators; letters mark what is beyond published evidence."""
     rows, marks = [], []
     for row in found.rows:
         beyond: Sequence[str] = row["extrapolated"]
@@ -235,14 +254,14 @@ def regime_lines(found: Regimes) -> list[str]:
             if text not in marks:
                 marks.append(text)
         rows.append({
-            "accelerators": f"{row['accelerators']:,.0f}", "sites": f"{row['sites']:,.0f}", "strategy": row["strategy"],
+            "number": f"{row['accelerators']:,.0f}", "sites": f"{row['sites']:,.0f}", "strategy": row["strategy"],
             "used": percent(row["wan_utilisation"]), "loss": f"{row['loss_multiplier']:.2f}x",
             "batch": f"{row['batch_waste']:.3g}x", "effective": percent(row["effective_share"]),
-            "beyond": "".join(f"*{marks.index(text) + 1}" for text in beyond),
+            "beyond": "".join(sorted(_LETTERS[marks.index(text)] for text in beyond)),
         })
-    out = ["from one site to many, every accelerator with its tokens a step"]
-    out += _indented(table(rows, ("accelerators", "sites", "used", "loss", "batch", "effective"), 76))
-    out += [wrap(f"*{number} {text}", "     ", "  ") for number, text in enumerate(marks, 1)]
+    out = ["number of accelerators, from one site to many, each with its tokens a step"]
+    out += _indented(table(rows, ("number", "sites", "used", "loss", "batch", "effective"), _WIDTH))
+    out += [wrap(f"{_LETTERS[at]}: {text}", "     ", "  ") for at, text in enumerate(marks)]
     out.append(wrap("loss, batch: compute for the same loss, for replicas and for a batch near or above the critical", "  "))
     ends = ", ".join(f"{name} {where:,.0f}" for name, where in found.ends.items())
     out.append(wrap(f"a tenth more accelerators gives at least a twentieth more compute up to: {ends}", "    ", "  "))

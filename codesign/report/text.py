@@ -159,14 +159,17 @@ def bar(share: float) -> str:
 # ---------------------------------------------------------------------------------------------------- plan
 
 
-def plan_screen(plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = ()) -> str:
+def plan_screen(
+    plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
+) -> str:
     """Everything that `codesign plan` says, the verdict first. `nearest`: the measured runs most like this one.
 
-    `beyond`: what does not hold of the run beyond the step.
+    `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
+    the place of its verdict, and `given` is the plan of the spec as written, which has the notes on it and its hash.
     """
     sections = [
-        _verdict(plan, beyond), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan), _footing(plan),
-        _nearest(nearest), _notes(plan),
+        head or _verdict(plan, beyond), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan),
+        _footing(plan), _nearest(nearest), _notes(plan, given or plan),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -329,10 +332,10 @@ def _nearest(nearest: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _notes(plan: Plan) -> str:
-    notes = [*plan.read_as, *plan.problem.notes]
+def _notes(plan: Plan, given: Plan) -> str:
+    notes = [*given.read_as, *plan.problem.notes]
     lines = ["notes", *(wrap(note, "    ", "  - ") for note in notes)] if notes else []
-    return "\n".join([*lines, f"spec {plan.spec_hash[:12]}"])
+    return "\n".join([*lines, f"spec {given.spec_hash[:12]}"])
 
 
 # ---------------------------------------------------------------------------------------------------- explanation

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from codesign import graph, sites, wan
 from codesign.run import RunPlan
-from codesign.site_steps import Steps
 
 
 def traffic(run: RunPlan) -> list[dict[str, Any]]:
-    """Bytes from site to site by class: mean a step, mean and peak rate, and the share of the fullest link on the way.
+    """Bytes from site to site by class: mean a step, mean and peak rate, and what the class has of the fullest link on the way.
 
+    A link carries what other pairs send over it as well, so that its share is that of all of them.
     Peak: gradients and outer gradients travel in bursts at the rate of the busiest way; what is spread has its mean.
     """
     exchange: sites.Exchange | None = run.inputs.structure.get("exchange")
@@ -25,15 +24,21 @@ def traffic(run: RunPlan) -> list[dict[str, Any]]:
     copy_Bps = run.value("checkpoint_copy_B") / run.value("checkpoint_copy_every_s")
     rows: list[dict[str, Any]] = []
 
+    delivered = {link: run.value(f"link_delivered_Bps[{link}]") for link in run.inputs.indexes["link"]}
+
     def put(kind: str, flows: wan.Flows, step_B: float, burst_B: float, burst_s: float) -> None:
+        loads = exchange.network.loads(flows)
+        used = {way: loads[way] * step_B / step_s / delivered[link] for way, link in exchange.network.ways.items()}
         for (source, target), share in flows.items():
             if share == 0:
                 continue
             mean = share * step_B / step_s
-            lines = [run.value(f"link_delivered_Bps[{link}]") for link in exchange.network.links_of(source, target)]
+            ways = exchange.network.ways_of(source, target)
+            lines = [delivered[exchange.network.ways[way]] for way in ways]
             rows.append({
                 "from": source, "to": target, "class": kind, "step_B": share * step_B, "mean_Bps": mean,
-                "peak_Bps": min(share * burst_B / burst_s, *lines) if burst_s else mean, "link_share": mean / min(lines),
+                "peak_Bps": min(share * burst_B / burst_s, *lines) if burst_s else mean,
+                "link_share": max(used[way] for way in ways),
             })
 
     if exchange.gradient:
@@ -73,14 +78,7 @@ def moves(run: RunPlan) -> list[dict[str, Any]]:
 
 def violations(run: RunPlan) -> list[str]:
     """One message, with numbers, for what the sites cannot do: a step that does not fit, an optimizer, a full link."""
-    own: Mapping[str, Steps] = run.inputs.structure.get("site_steps", {})
-    out = []
-    for phase, found in own.items():
-        seen: set[int] = set()
-        for name, plan in found.plans.items():
-            if id(plan) not in seen and not plan.feasible:
-                out += [f"site {name}, phase {phase}: {message}" for message in plan.violations]
-            seen.add(id(plan))
+    out = [*run.step_violations]
     for name in ("fits_outer_state", "fits_in_flight", "allows_background"):
         message = graph.REGISTRY[name].message
         if name in run.inputs.targets and not run.value(name) and message is not None:

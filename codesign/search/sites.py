@@ -30,7 +30,7 @@ _LATENCIES = (-7.0, 7.0)  # decades of seconds added to every path
 
 @dataclass(frozen=True)
 class Pays:
-    """Where a strategy stops paying against the fastest site alone; loss counts as compute.
+    """Where a strategy stops paying against the fastest site alone; loss counts as compute, failures are left out.
 
     `bandwidth_factor`: of all links together, the least with which it pays; inf: with none, 0: with any that is there.
     `extra_one_way_s`: the latency that may be added to every path; 0 where it does not pay as it is.
@@ -58,14 +58,20 @@ class Strategy:
 
     @property
     def rank(self) -> float:
-        """What it is ranked by: speed against one site, loss counted as compute by the pessimistic law."""
-        return self.value("sites_gain") if self.run is not None and not violations(self.run) else 0.0
+        """What it is ranked by: speed against one site, loss counted as compute by the pessimistic law, times goodput."""
+        return self.value("sites_gain") * self.value("goodput") if self.run is not None and not violations(self.run) else 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of `sync` that are not their defaults."""
+        return self.sync.model_dump(mode="json", exclude_defaults=True)
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {"strategy": self.name, "refused": self.refused or None}
         if self.run is not None:
             phase = self.run.inputs.structure["first_phase"]
-            data |= {name: self.value(name) for name in sites.TARGETS}
+            data |= {name: self.value(name) for name in (*sites.TARGETS, "goodput")}
+            data |= {"gain_with_goodput": self.value("sites_gain") * self.value("goodput"), "settings": self.settings}
             data |= {
                 "step_s": self.value(f"phase_run_step_s[{phase}]"), "exposed_s": self.value(f"phase_sync_exposed_s[{phase}]"),
                 "run_wall_s": self.value("run_wall_s"), "extrapolated": sites.extrapolations(self.run.inputs),
@@ -136,10 +142,7 @@ def _one(run: runs.RunPlan, name: str, sync: Sync, pays: bool) -> Strategy:
 
 def again(run: runs.RunPlan, spec: schema.Spec) -> runs.RunPlan:
     """The run with other `sites`, `links` or `sync`."""
-    made = runs.inputs(spec, run.steps)
-    values = runs.leaf_values(made)
-    program = runs.graph.program(made.targets, made.indexes, values)
-    return runs.RunPlan(spec, run.steps, made, program, program.run(values))
+    return runs.of_templates(spec, run.templates)
 
 
 # ---------------------------------------------------------------------------------------------------- break-even

@@ -13,7 +13,7 @@ from codesign.spec.run import Run
 
 TARGETS = (
     "policy_goodput", "policy_share", "policy_goodput_per_accelerator", "policy_days", "policy_best_interval_s",
-    "policy_interval_s", "policy_failures", "policy_memory_share", "policy_spare_nodes",
+    "policy_interval_s", "policy_failures", "policy_memory_share", "policy_spare_nodes", "policy_all_spare_nodes",
     "goodput", "interruptions_per_s", "component_failures_per_s", "component_replicas_hit", "domain_replicas_hit",
     "failures_per_day", "mean_time_to_failure_s", "checkpoint_interval_s", "checkpoint_B", "checkpoint_write_s",
     "checkpoint_blocking_s", "expected_failures", "rare_event_s", "rare_events", "data_rare_events", "run_days",
@@ -33,11 +33,14 @@ _ASSUMED = {
 _SLOWDOWN = (0.035, "assumed", "CheckFreq (FAST'21) keeps what checkpoints beside the compute cost within 3.5 %")
 
 
-def leaves(made: Made, run: Run | None, problem: resolve.Problem, parameters: float, step_s: float) -> None:
-    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy. `parameters`: of the model, MTP included.
+def leaves(
+    made: Made, run: Run | None, problem: resolve.Problem, parameters: float, step_s: float, storage_share: float = 1.0
+) -> None:
+    """Put the leaves of run.failures, run.checkpoint, run.spares and run.policy; nothing where nothing fails.
 
-    `problem`: of the step of the first phase, `step_s` its time. The section comes apart: a problem may be shared by runs
-    of the same step, and that of a phase has none.
+    `problem`: the cluster and layout that fail; `parameters`: of the model, MTP included; `step_s`: of the first phase;
+    `storage_share`: what these accelerators have of the job's storage. The section comes apart: a problem may be shared by
+    runs of the same step, and that of a phase has none.
     """
     if run is None or run.failures is None or run.checkpoint is None:
         return
@@ -48,7 +51,7 @@ def leaves(made: Made, run: Run | None, problem: resolve.Problem, parameters: fl
     _rates(made, problem, run.failures)
     _recovery(made, run.failures)
     _factors(made, run)
-    _checkpoint(made, problem, run.checkpoint, parameters)
+    _checkpoint(made, problem, run.checkpoint, parameters, storage_share)
     _stated_interval(made, run.checkpoint, step_s)
     _policy(made, run)
 
@@ -83,6 +86,7 @@ def _layout(made: Made, problem: resolve.Problem) -> None:
     degrees = {"tp": layout.tp, "cp": layout.cp, "pp": layout.pp, "ep": 1, "dp": layout.dp}
     stride = math.prod(degrees[name] for name in layout.order[: layout.order.index("dp")])
     made.put("data_parallel", layout.dp, "spec", "layout.dp")
+    made.put("site_data_parallel", layout.dp, "spec", "layout.dp")
     made.put("data_parallel_stride", stride, "spec", "layout.order and the degrees inside data parallelism")
     for name, (value, kind, source) in _domain_ranks(problem).items():
         made.put(f"domain_ranks[{name}]", value, kind, source)
@@ -101,9 +105,12 @@ def _layout(made: Made, problem: resolve.Problem) -> None:
     copied = layout.dp // whole >= 2
     unit = whole if copied else max(experts, 1.0)
     units = max(layout.dp // unit, 1.0)
-    made.put("elastic_units", units, "spec", "layout: groups of replicas with a whole copy of the state, or replicas")
+    for name in ("elastic_units", "site_elastic_units"):
+        made.put(name, units, "spec", "layout: groups of replicas with a whole copy of the state, or replicas")
     made.put("elastic_unit_replicas", unit, "spec", "layout: replicas that go together")
     made.structure["live_copies"] = bool(copied)
+    made.structure["other_sites"] = False
+    made.put("lockstep_groups", 1.0, "spec", "all accelerators take every step together")
 
 
 def _footing(made: Made, name: str) -> tuple[str, str]:
@@ -245,7 +252,9 @@ def _factors(made: Made, run: Run) -> None:
 # ---------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _checkpoint(made: Made, problem: resolve.Problem, checkpoint: sections.Checkpoint, parameters: float) -> None:
+def _checkpoint(
+    made: Made, problem: resolve.Problem, checkpoint: sections.Checkpoint, parameters: float, storage_share: float
+) -> None:
     made.put("checkpoint_parameters", parameters, "spec", "parameters of the model, multi-token prediction included")
     # what the master copy leaves out is kept in the width of the compute copy
     wide = "master_B" if problem.leaves["master_B"].value else "parameter_B"
@@ -253,10 +262,12 @@ def _checkpoint(made: Made, problem: resolve.Problem, checkpoint: sections.Check
     made.put("checkpoint_moment_B", problem.leaves["moment_B"].value, "spec", problem.leaves["moment_B"].source)
     optimizer = problem.structural()["optimizer"]
     made.put("checkpoint_moments", _MOMENTS[optimizer], "spec", f"training.optimizer {optimizer}")
-    made.put("checkpoint_storage_Bps", checkpoint.storage_Bps, "spec", "run.checkpoint.storage_Bps")
+    part = "" if storage_share == 1.0 else ", shared by groups that each write their own"
+    made.put("checkpoint_storage_Bps", checkpoint.storage_Bps * storage_share, "spec", f"run.checkpoint.storage_Bps{part}")
     read = checkpoint.read_Bps
     source = "run.checkpoint.read_Bps" if read else "run.checkpoint.storage_Bps: reading as fast as writing"
-    made.put("checkpoint_read_Bps", read or checkpoint.storage_Bps, "spec" if read else "assumed", source)
+    read_Bps = (read or checkpoint.storage_Bps) * storage_share
+    made.put("checkpoint_read_Bps", read_Bps, "spec" if read else "assumed", f"{source}{part}")
     for name in ("host_link_Bps", "nic_Bps"):
         leaf = problem.leaves[name]
         made.put(name, leaf.value, leaf.kind, leaf.source)
@@ -284,7 +295,7 @@ def _stated_interval(made: Made, checkpoint: sections.Checkpoint, step_s: float)
     stated = float(checkpoint.interval)
     value = {name: leaf.value for name, leaf in made.leaves.items()}
     each = value["checkpoint_weight_B"] + value["checkpoint_moments"] * value["checkpoint_moment_B"]
-    write_s = value["checkpoint_parameters"] * each / checkpoint.storage_Bps if checkpoint.kind != "synchronous" else 0.0
+    write_s = value["checkpoint_parameters"] * each / value["checkpoint_storage_Bps"] if checkpoint.kind != "synchronous" else 0.0
     for least, what in ((step_s, "one step"), (write_s, "one write to storage")):
         if stated < least:
             raise SpecError(
@@ -312,6 +323,8 @@ def _policy(made: Made, run: Run) -> None:
         known = tuple(name for name in known if name not in ("elastic", "degraded"))
         made.notes.append(f"elastic and degraded are not compared: {why}")
     made.indexes["policy"] = known
+    for name in known:
+        made.put(f"policy_group_share[{name}]", 0.0, "spec", "one group: nobody else to wait for")
     made.structure["chosen_policy"] = chosen
     spares = run.spares
     made.structure["spares_are_stated"] = bool(spares and spares.count is not None)

@@ -409,7 +409,7 @@ def _plain(value: Any, path: str, depth: int) -> Any:
 
 
 def apply_set(document: Document, argument: str) -> None:
-    """Write one `field=value` into the document; a bare name on the way becomes its section."""
+    """Write one `field=value` into the document; a bare name on the way becomes its section, a number is a place in a list."""
     name, equals, text = argument.partition("=")
     name = name.strip()
     place = Argument(f"--set {_clip(argument)}", 0, 0)
@@ -417,26 +417,39 @@ def apply_set(document: Document, argument: str) -> None:
         raise SpecError("a field and a value are wanted, as in --set layout.tp=8", field=name, place=place)
     inside = name.startswith(_OVERRIDE)
     parts = ["cluster", "override", name[len(_OVERRIDE) :]] if inside else name.split(".")
-    here, path = document.data, ""
+    here: Any = document.data
+    path = ""
     for part in parts[:-1]:
+        at = _slot(here, part, path, name, place)
         path = _join(path, part)
-        inner = here.get(part)
+        inner = here[at] if isinstance(here, list) else here.get(at)
         if inner is None:
             inner = {}
         elif isinstance(inner, str) and path in SHORTHAND:
             inner = {SHORTHAND[path]: inner}
-        elif not isinstance(inner, dict):
+        elif not isinstance(inner, dict | list):
             message = f"{path} is {shown(inner)}, which has no fields to set"
             raise SpecError(message, field=name, place=place)
-        here[part] = inner
+        here[at] = inner
         here = inner
         document.places.setdefault(path, place)
         document.keys.setdefault(path, place)
-    here[parts[-1]] = _set_value(text.strip(), name, place)
+    here[_slot(here, parts[-1], path, name, place)] = _set_value(text.strip(), name, place)
     for known in (document.places, document.keys):
         for stale in [path for path in known if path.startswith(f"{name}.")]:
             del known[stale]
         known[name] = place
+
+
+def _slot(here: Any, part: str, path: str, name: str, place: Place) -> Any:
+    """The key of a section, or the place in a list that is as long already; SpecError at the argument otherwise."""
+    if not isinstance(here, list):
+        return part
+    if not part.isascii() or not part.isdigit() or int(part) >= len(here):
+        first = f"{path}.0" + (f" to {path}.{len(here) - 1}" if len(here) > 1 else "") if here else "none"
+        message = f"{path} is a list: its entries are {first}, not {_clip(f'{path}.{part}')}"
+        raise SpecError(message, field=name, place=place)
+    return int(part)
 
 
 def _set_value(text: str, name: str, place: Place) -> Any:

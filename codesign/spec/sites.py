@@ -69,7 +69,7 @@ class Link(Section):
     round_trip: InMilliseconds | None = None
     loss: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0  # share of the packets
     transport: Literal["lossless", "go-back-n", "selective-repeat", "tcp", "multipath"] = "lossless"
-    flows: Count | None = None  # side by side; tcp needs it
+    flows: Count | None = None  # side by side; tcp needs it, and so do several paths
     window: Bytes | None = None  # unacknowledged bytes of a flow; null: as much as the line holds
     packet: Bytes | None = None  # default 4,096 B (go-back-n), 1,460 B (tcp)
     paths: Count = 1  # parallel paths that share the bandwidth evenly, flows placed on them at random
@@ -223,6 +223,8 @@ def _transport(link: Link, at: str) -> Iterator[Problem]:
         yield at, f"{at}.flows is missing: the TCP flows that run side by side"
     if link.packet is not None and kind not in PACKET_B:
         yield f"{at}.packet", f"{at}.packet has no effect with transport {kind}"
+    if link.paths > 1 and link.flows is None and kind not in ("tcp", "multipath"):
+        yield at, f"{at}.flows is missing: the flows that are placed on its {link.paths} paths, or write transport multipath"
     if link.flows is not None and kind != "tcp" and (kind == "multipath" or link.paths == 1) and link.window is None:
         yield f"{at}.flows", f"{at}.flows has no effect with transport {kind} over one path and no window"
     if kind == "multipath" and link.paths > 1:
@@ -264,6 +266,9 @@ def _sync(spec: schema.Spec, found: Sequence[Member]) -> Iterator[Problem]:
         yield "sync.fragments", f"sync.fragments {sync.fragments} is more than model.layers {spec.model.layers}"
     if outer and sync.inner_steps is not None and sync.fragments > sync.inner_steps:
         yield "sync.fragments", f"sync.fragments {sync.fragments} is more than sync.inner_steps {sync.inner_steps}: one a step"
+    if sync.strategy in ("synchronous", "mixed") and sync.overlap == "backward" and sync.chunks == 1:
+        why = "in one piece, gradients are whole only when the backward pass ends; write sync.chunks, for example 16"
+        yield "sync.overlap", f"sync.overlap backward has no effect with one chunk: {why}"
     if not outer and sync.overlap == "one-step-late" and sync.chunks > 1:
         yield "sync.chunks", "sync.chunks has no effect one step late: the whole step hides the exchange"
     if sync.strategy == "mixed":

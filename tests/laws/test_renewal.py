@@ -36,6 +36,16 @@ def test_the_exponentials_solve_the_renewal_equation(failed, slow, share):
     assert found[0] == pytest.approx(early, rel=1e-12)
 
 
+@pytest.mark.parametrize("often", [15.9, 16.1, 40.0])
+def test_where_parts_are_replaced_again_and_again_one_exponential_is_near_the_renewal_equation(often):
+    """Above p = 16; just below it the sum is exact."""
+    settled, settling = 0.01, 1.0
+    early = settled + often / settling
+    expected = by_trapezoid(2.0, early, settled, settling, 1.0, 4097)[::256]
+    found = renewal.replaced_hazard_per_s(np.linspace(0.0, 2.0, 17), row(early), row(settled), row(settling), row(1.0))
+    np.testing.assert_allclose(found, expected, rtol=1e-3 if often < 16.0 else 4e-3)
+
+
 def test_replacement_by_new_parts_keeps_the_hazard_up():
     """Against 40,000 slots played through; repair alone leaves the hazard as it is."""
     law = (row(0.02), row(0.004), row(20.0))
