@@ -62,7 +62,7 @@ def test_a_stated_critical_batch_holds_in_both():
 
 
 def test_replicas_that_take_every_step_together_stand_no_larger_batch():
-    every, rarely = made(sync={"inner_steps": 1, "fragments": 1}), made()
+    every, rarely = made(sync={"inner_steps": 1, "fragments": 1, "delay": 0.0}), made()
     assert every.value("replicas_batch_factor") == 1.0
     factor = semisync.diloco_joint_batch_tokens(np.full(1, 1e9), np.full(1, 100.0)) / semisync.diloco_joint_batch_tokens(
         np.full(1, 1e9), np.ones(1)
