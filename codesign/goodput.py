@@ -53,7 +53,7 @@ OTHERS = {"evaluation": "evaluation_share", "post-training": "post_training_shar
 class Simulated:
     """Runs that were played through. `goodput` is the mean of each case, `error` its standard error, `closed` the law's.
 
-    wall_s, failures: shape (runs, cases); a run is compute and recovery, without stragglers and missing replicas.
+    wall_s, failures: shape (runs, cases); of compute and recovery, without stragglers and missing replicas.
     """
 
     goodput: Array
@@ -182,8 +182,8 @@ def simulate(
     """Play a run `runs` times, failure by failure, under its policy or another; with `axes`, each case of them.
 
     A run has its own length, or `cycles` checkpoints in storage. What the simulation does not play (waiting for repair,
-    missing replicas, stragglers, corruption) is taken from the closed form, so that both are goodputs of the same run.
-    Early life is played by the clock, without the renewal of replaced parts.
+    missing replicas, corruption) is taken from the closed form, so that both are goodputs of the same run. Early life is
+    played part by part, those that are replaced are young again; stragglers step by step, 64 of them.
     Raises SpecError where a run does not get anywhere.
     """
     name = policy or policies(run)[0]
@@ -199,22 +199,43 @@ def simulate(
     count = np.full_like(interval_s, cycles) if cycles else np.ceil(held["productive_s"] / interval_s)
     early, settled = held["first_interruptions_per_s"], held["settled_interruptions_per_s"]
     segments = np.floor(held["policy_segments"] + 0.5)
+    rng = np.random.default_rng(seed)
     try:
         played = failure_simulation.simulate_two_tier(
-            np.random.default_rng(seed), runs, count, interval_s / segments,
+            rng, runs, count, interval_s / segments,
             held["policy_copy_blocking_s"], segments, held["policy_storage_blocking_s"], settled,
             held["policy_memory_share"], held["policy_memory_restart_s"],
             held["policy_storage_restart_s"] + held["checkpoint_lag_s"], held["policy_memory_down_s"],
-            held["policy_storage_down_s"], early, values["settling_s"],
+            held["policy_storage_down_s"], early, values["settling_s"], _parts(values),
         )
     except ValueError as error:
         raise SpecError(f"the run cannot be played: {error}. Its goodput is near 0", field="run.failures") from None
     work_s = count * interval_s
     rest = held["policy_goodput"] * held["policy_wall_over_work"]  # what is not played
-    reached = work_s / played.wall_s * rest
-    goodput = work_s / played.wall_s.mean(axis=0) * rest
+    wall_s = played.wall_s * _straggling(rng, runs, values)
+    reached = work_s / wall_s * rest
+    goodput = work_s / wall_s.mean(axis=0) * rest
     spread = reached.std(axis=0, ddof=1) / np.sqrt(runs)
     return Simulated(goodput, spread, held["policy_goodput"] + 0.0 * goodput, played.wall_s, played.failures)
+
+
+def _parts(values: Mapping[Any, Any]) -> failure_simulation.Parts | None:
+    """The accelerators, whose hazard falls with their own age; none where the run has no early life."""
+    if "early_replaced_share" not in values:
+        return None
+    each = values["component_unit_per_s[accelerator]"] * values["failure_rate_factor"]
+    return failure_simulation.Parts(values["component_units[accelerator]"], each, values["early_replaced_share"])
+
+
+def _straggling(rng: np.random.Generator, runs: int, values: Mapping[Any, Any]) -> Array:
+    """Played over closed step with stragglers, of each run; 1 without."""
+    if "step_variation" not in values:
+        return np.ones(1)
+    ranks, each, variation, share, slowdown = (
+        values[name] for name in ("training_ranks", "node_ranks", "step_variation", "slow_node_share", "slow_node_slowdown")
+    )
+    played = failure_simulation.straggling(rng, runs, ranks, variation, np.round(ranks / each), share, slowdown)
+    return played / values["straggler_step_factor", None]
 
 
 def break_even(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from codesign import sites, units
 from codesign.site_steps import Steps
 from codesign.spec import schema
+from codesign.spec.made import Made
 from codesign.spec.sites import Member, Sync, sync_of
 
 _OF_GROUP = ("training_ranks", "elastic_units")  # leaves in proportion to the accelerators of the group
@@ -32,7 +33,7 @@ class Group:
         return self.accelerators / self.total
 
 
-def group(made: sites.Inputs) -> Group | None:
+def group(made: Made) -> Group | None:
     """The largest group of a run; none where it has one site or none."""
     exchange: sites.Exchange | None = made.structure.get("exchange")
     if exchange is None:
@@ -44,7 +45,7 @@ def group(made: sites.Inputs) -> Group | None:
     return Group(largest, len(groups), float(sum(site.cluster.accelerators for site in found.members)))
 
 
-def put(spec: schema.Spec, made: sites.Inputs, held: Group) -> None:
+def put(spec: schema.Spec, made: Made, held: Group) -> None:
     """Change the leaves of one site's failures, which are there, to those of the group."""
     sync = sync_of(spec)
     share = held.accelerators / made.leaves["training_accelerators"].value
@@ -63,7 +64,7 @@ def put(spec: schema.Spec, made: sites.Inputs, held: Group) -> None:
         made.notes.append("failures: nodes and links of every site are taken as those of the site that paces")
 
 
-def _one_site(made: sites.Inputs, held: Group, sync: Sync) -> None:
+def _one_site(made: Made, held: Group, sync: Sync) -> None:
     """What one site holds, at most, of the ranks and replicas; a pipeline has a part of every replica in each site."""
     largest = max(held.members, key=lambda site: site.cluster.accelerators)
     of_group = largest.cluster.accelerators / held.accelerators
@@ -82,7 +83,7 @@ def _one_site(made: sites.Inputs, held: Group, sync: Sync) -> None:
         made.structure["live_copies"] = True  # in lock-step, each site holds the whole state
 
 
-def _meeting(made: sites.Inputs, held: Group, sync: Sync) -> None:
+def _meeting(made: Made, held: Group, sync: Sync) -> None:
     for policy in made.indexes["policy"]:
         del made.leaves[f"policy_group_share[{policy}]"]  # a quantity: they wait for each other
     step_s = made.leaves[next(name for name in made.leaves if name.startswith("phase_site_step_s["))].value

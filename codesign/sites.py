@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from codesign.laws import semisync, states, transport
 from codesign.quantities.parameters import count_parameters
 from codesign.site_steps import Steps, stage_counts, steps
 from codesign.spec import schema
+from codesign.spec.made import Made
 from codesign.spec.sites import ALL, PACKET_B, Link, Sync, sync_of
 
 TARGETS = (
@@ -25,18 +25,6 @@ TARGETS = (
     "effective_compute_share_high", "sites_gain", "even_split_factor",
 )
 _DATA_TOKEN_B = 4.0  # a token as a 32-bit number, where the spec has no input section
-
-
-class Inputs(Protocol):
-    """What a run graph is evaluated on; see `codesign.run.Inputs`."""
-
-    leaves: dict[str, Any]
-    indexes: dict[str, tuple[str, ...]]
-    structure: dict[str, Any]
-    targets: list[str]
-    notes: list[str]
-
-    def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class Exchange:
     checkpoint: wan.Flows
 
 
-def leaves(spec: schema.Spec, made: Inputs, phases: Mapping[str, planner.Plan]) -> None:
+def leaves(spec: schema.Spec, made: Made, phases: Mapping[str, planner.Plan]) -> None:
     """Put what the sites of a spec add to a run; nothing where the spec has none. One site adds nothing but itself."""
     if not spec.sites:
         return
@@ -106,7 +94,7 @@ def different(found: Steps) -> dict[str, planner.Plan]:
     return {name: found.plans[name] for name in first.values()}
 
 
-def _site_leaves(made: Inputs, phase: str, name: str, plan: planner.Plan) -> None:
+def _site_leaves(made: Made, phase: str, name: str, plan: planner.Plan) -> None:
     pp = plan.problem.structural()["pipeline"].pp
     kind, source = plan.footing[0], f"the step of site {name}"
     made.put(f"phase_site_step_s[{phase}/{name}]", plan.step_s, kind, source)
@@ -117,7 +105,7 @@ def _site_leaves(made: Inputs, phase: str, name: str, plan: planner.Plan) -> Non
 
 
 def _size_leaves(
-    made: Inputs, spec: schema.Spec, sync: Sync, own: Mapping[str, Steps], exchange: Exchange
+    made: Made, spec: schema.Spec, sync: Sync, own: Mapping[str, Steps], exchange: Exchange
 ) -> None:
     first = next(iter(own.values()))
     count = count_parameters(spec.model)
@@ -186,7 +174,7 @@ def edges(spec: schema.Spec, names: tuple[str, ...]) -> list[wan.Edge]:
     return found
 
 
-def _link_leaves(made: Inputs, spec: schema.Spec) -> None:
+def _link_leaves(made: Made, spec: schema.Spec) -> None:
     made.indexes["link"] = tuple(link_name(link) for link in spec.links)
     for entry, link in enumerate(spec.links):
         name, at, port = link_name(link), f"links.{entry}", link.between == ALL
@@ -204,7 +192,7 @@ def _link_leaves(made: Inputs, spec: schema.Spec) -> None:
 
 
 def _exchange_leaves(
-    made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange, own: Mapping[str, Steps]
+    made: Made, spec: schema.Spec, sync: Sync, exchange: Exchange, own: Mapping[str, Steps]
 ) -> None:
     network = exchange.network
     flows = {
@@ -311,7 +299,7 @@ def crossing_flows(exchange: Exchange) -> wan.Flows:
     return {pair: 1.0 for a, b in exchange.crossings for pair in ((a, b), (b, a))}
 
 
-def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> None:
+def _notes(made: Made, spec: schema.Spec, sync: Sync, exchange: Exchange) -> None:
     if sync.exchange is None and not exchange.crossings:
         made.notes.append(f"exchange between sites: {exchange.kind}, the one that loads the busiest link less")
     if sync.overlap == "one-step-late" and exchange.gradient:
@@ -322,13 +310,21 @@ def _notes(made: Inputs, spec: schema.Spec, sync: Sync, exchange: Exchange) -> N
     if exchange.outer and spec.training.tokens is not None:
         made.notes += extrapolations(made)
         if sync.delay > 0:
-            said = "loss of a delayed fragment: measured to be nothing for one inner step (arXiv 2502.12996)"
-            made.notes.append(said if sync.delay <= 1 else f"EXTRAPOLATED: {said}, taken as nothing for {sync.delay:g}")
+            made.notes.append(_delayed(sync.delay))
         if sync.outer_bits < 4:
             made.notes.append(f"outer gradients of {sync.outer_bits:g} bits: below the 4 that are measured (arXiv 2501.18512)")
 
 
-def extrapolations(made: Inputs) -> list[str]:
+def _delayed(steps: float) -> str:
+    """What is known of the loss of a late outer step: the evidence is of one inner step, and of a whole round."""
+    ratio = semisync.OVERLAP_LOSS_FACTOR
+    said = f"fragments {steps:g} inner steps late: their loss is not counted. Measured at 0.5 B: none for one inner step"
+    eager, late = (ratio[name] - 1.0 for name in ("outer-eager", "outer-delayed"))
+    found = f"{said}, {eager:.1%} (corrected for it) to {late:.0%} for a whole round (arXiv 2502.12996)"
+    return found if steps <= 1 else f"EXTRAPOLATED: {found}"
+
+
+def extrapolations(made: Made) -> list[str]:
     """What of the loss penalty lies beyond published evidence, one note each (EQ-88)."""
     parameters, replicas, inner = (made.leaves[n].value for n in ("run_parameters", "replicas", "inner_steps"))
     return beyond_evidence(parameters, replicas, inner)
@@ -345,5 +341,6 @@ def beyond_evidence(parameters: float, replicas: float, inner_steps: float) -> l
     if parameters > semisync.MOST_PARAMETERS:
         out.append(f"EXTRAPOLATED: {parameters:.3g} parameters, loss published to {semisync.MOST_PARAMETERS:g}")
     if inner_steps != 30:
-        out.append(f"loss penalty fitted at 30 inner steps, used for {inner_steps:g}: no law of H is published")
+        few = "; below 30 an upper bound, all of it from the second inner step on" if inner_steps < 30 else ""
+        out.append(f"loss penalty fitted at 30 inner steps, used for {inner_steps:g}: no law of H is published{few}")
     return out

@@ -28,7 +28,7 @@ from codesign.spec import load, starter
 
 ROOT = Path(__file__).resolve().parent.parent
 HOW_TO = sorted(f"docs/how-to/{path.name}" for path in (ROOT / "docs" / "how-to").glob("*.md"))
-GUIDES = ["README.md", "CONTRIBUTING.md", *HOW_TO]
+GUIDES = ["README.md", "CONTRIBUTING.md", "docs/tutorial.md", *HOW_TO]
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "hardware_profiles" / "README.md")

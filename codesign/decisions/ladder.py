@@ -7,6 +7,7 @@ of them. Thresholds come from the plan's intervals; a residual of the rungs that
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +75,8 @@ class Extrapolation:
     """What the loss rungs say of the run, all but the asymptote fitted (EQ-93): a lower bound of the error.
 
     `amplification`: sd of ln(L - E) at the run over the sd of the rungs' residuals. `break_even_sd`: residuals above it
-    cannot tell the plan from a run worth half its effective compute, at 80 %. `no_go_loss`: the loss of that half run.
+    cannot tell the plan from a run worth half its effective compute, at 80 %. `no_go_loss`: where the line through the
+    rungs then ends at full compute; what the batch, sites and repeats of the full run cost is on no rung.
     """
 
     decades: float
@@ -142,7 +144,7 @@ def _loss_rungs(run: RunPlan, plan: planner.Plan, section: outcome.Ladder, price
     parameters = run.value("law_parameters") * np.sqrt(shares)
     tokens = run.value("run_tokens") * np.sqrt(shares)
     axes = {"law_parameters": parameters, "run_tokens": tokens}
-    predicted = evaluate(run.inputs, axes, ["law_loss"])[("law_loss", None)]
+    predicted = _line_loss(run, axes)
     low, high = _bands(run, parameters, tokens)
     rate, node, most = plan.value("model_FLOPps"), _node(plan), plan.problem.spec.cluster.accelerators
     rungs = []
@@ -159,6 +161,13 @@ def _loss_rungs(run: RunPlan, plan: planner.Plan, section: outcome.Ladder, price
     return rungs
 
 
+def _line_loss(run: RunPlan, axes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Loss of runs on the line of the ladder: in the precision of the plan, at one site, with a batch that wastes nothing."""
+    least = {f"phase_step_tokens[{name}]": np.ones(1) for name in run.steps}
+    values = evaluate(run.inputs, {**least, **axes}, ["law_loss", "precision_loss"])
+    return values[("law_loss", None)] + values[("precision_loss", None)]
+
+
 def _bands(run: RunPlan, parameters: np.ndarray, tokens: np.ndarray) -> tuple[list[float | None], list[float | None]]:
     """80 % of the joint draws at each rung; none where the law has no joint uncertainty."""
     low: list[float | None] = []
@@ -168,8 +177,7 @@ def _bands(run: RunPlan, parameters: np.ndarray, tokens: np.ndarray) -> tuple[li
     law = scaling.draw_parameters(np.random.default_rng(interval.SEED), interval.DRAWS)
     for size, amount in zip(parameters, tokens, strict=True):
         axes = {**loss_laws.axes(law), "law_parameters": np.array([size]), "run_tokens": np.array([amount])}
-        values = evaluate(run.inputs, axes, ["law_loss"])
-        edges = np.quantile(values[("law_loss", None)], [0.1, 0.9])
+        edges = np.quantile(_line_loss(run, axes), [0.1, 0.9])
         low.append(float(edges[0]))
         high.append(float(edges[1]))
     return low, high
@@ -182,13 +190,14 @@ def _extrapolation(run: RunPlan, section: outcome.Ladder, rungs: list[LossRung])
     law = scaling.Law(*(np.array([run.value(leaf)]) for leaf in loss_laws.CONSTANTS.values()))
     gamma = float(scaling.compute_exponent(law)[0])
     floor, loss = float(law.E[0]), run.value("final_loss")
+    line = float(_line_loss(run, {})[0])
     residual = section.residual.sd if section.residual else None
     sd = None if residual is None else residual * amplification
     return Extrapolation(
         float(extrapolation.decades_beyond(np.array([rungs[-1].compute_FLOP]), np.exp(target))[0]),
         amplification,
         gamma * math.log(2.0) / (ONE_SIDED * amplification),
-        floor + (loss - floor) * 2.0**gamma,
+        floor + (line - floor) * 2.0**gamma,
         residual,
         None if sd is None else (loss - floor) * sd,
         None if sd is None else math.exp(sd / gamma),

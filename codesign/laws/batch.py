@@ -1,6 +1,6 @@
-"""Batch size: critical batch, steps against tokens, published rules for batch and learning rate, ramps, loss along a run.
+"""Batch size: critical batch, steps against tokens, published rules for batch and learning rate, ramps.
 
-EQ-47, EQ-48, EQ-51, EQ-92. Elementwise over float64 arrays that broadcast together; a schedule lies on the last axis.
+EQ-47, EQ-48, EQ-92. Elementwise over float64 arrays that broadcast together.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ def steps_over_least(batch_over_critical: Array) -> Array:
 def tokens_over_least(batch_over_critical: Array) -> Array:
     """E/E_min = 1 + B/B_crit at the same loss  (EQ-47): data, and so compute, that a large batch wastes."""
     return 1.0 + batch_over_critical
+
+
+def tokens_worth(batch_over_critical: Array) -> Array:
+    """Worth of a token to a law of loss: 1 up to the critical batch, 2/(1 + B/B_crit) above it  (EQ-47).
+
+    E/E_min at B_crit over E/E_min at B. Assumed: the runs that laws are fitted to have batches up to about the critical
+    one, so that what such a batch wastes is in their constants already, and only what a larger one wastes comes on top.
+    """
+    return np.minimum(tokens_over_least(np.ones(1)) / tokens_over_least(batch_over_critical), 1.0)
 
 
 def kaplan_critical_batch_tokens(loss: Array) -> Array:
@@ -54,31 +63,9 @@ POWER_LINES_BEST, POWER_LINES_CRITICAL = 0.383, 0.462
 MERRILL_STEPS_SAVED = 0.43  # of a batch ramp at equal loss (arXiv 2505.23971)
 
 
-def power_lines_batch_tokens(known_batch_tokens: Array, known_tokens: Array, tokens: Array, exponent: float) -> Array:
-    """A best or critical batch known at some number of tokens, carried to another: (D/D_0)^exponent  (EQ-48)."""
-    return known_batch_tokens * (tokens / known_tokens) ** np.full(1, exponent)
-
-
 def ramp_steps(tokens: Sequence[Array], batch_tokens: Sequence[Array]) -> Array:
     """Optimizer steps of a run in phases: sum of tokens over batch  (EQ-92). Llama 3: 1.154e6 in three phases."""
     total = np.zeros(1)
     for amount, batch in zip(tokens, batch_tokens, strict=True):
         total = total + amount / batch
     return total
-
-
-def annealed_loss(learning_rates: Array, floor: Array, a: Array, alpha: Array, gain: Array, memory: Array) -> Array:
-    """L0 + A S1^-alpha - C S2 at the end of a learning-rate schedule on the last axis  (EQ-51, arXiv 2408.11029).
-
-    S1 = sum of rates, S2 = sum over steps of the momentum of rate decreases, m_i = memory m_(i-1) + (lr_(i-1) - lr_i).
-    The constants are one set-up's: fit them. A `memory` of 0.999 is recalled, not confirmed. memory < 1.
-    """
-    rates = np.asarray(learning_rates, dtype=np.float64)
-    travelled = rates.sum(axis=-1)
-    steps = rates.shape[-1]
-    falls = rates[..., :-1] - rates[..., 1:]
-    memory = np.atleast_1d(np.asarray(memory, dtype=np.float64))
-    # a fall at step k is felt in every later step: (1 - memory^(n-k)) / (1 - memory) in all
-    later = np.arange(float(steps - 1), 0.0, -1.0)
-    felt = -np.expm1(later * np.log(memory)[..., None]) / (1.0 - memory)[..., None]
-    return floor + a * travelled**-alpha - gain * (falls * felt).sum(axis=-1)

@@ -36,11 +36,17 @@ def law_code_bits(tokens: Array, floor: Array, scale: Array, exponent: Array) ->
 
 
 def capped_code_bits(tokens: Array, floor: Array, scale: Array, exponent: Array, vocabulary: Array) -> Array:
-    """The same with the loss held at ln V, that of a uniform guess, until the law falls below it  (EQ-58)."""
+    """The same with the loss held at ln V, that of a uniform guess, until the law falls below it  (EQ-58); if it ever does."""
     ceiling = np.log(vocabulary)
-    start = np.minimum((scale / (ceiling - floor)) ** (1.0 / exponent), tokens)
+    falls = floor < ceiling
+    start = np.where(falls, np.minimum((scale / np.where(falls, ceiling - floor, 1.0)) ** (1.0 / exponent), tokens), tokens)
     before = law_code_bits(start, floor, scale, exponent)
-    return start * ceiling / math.log(2.0) + law_code_bits(tokens, floor, scale, exponent) - before
+    return flat_code_bits(start, ceiling) + law_code_bits(tokens, floor, scale, exponent) - before
+
+
+def flat_code_bits(tokens: Array, loss: Array) -> Array:
+    """D L/ln 2: code of tokens at one loss  (EQ-57)."""
+    return tokens * loss / math.log(2.0)
 
 
 def absorbed_bits(tokens: Array, scale: Array, exponent: Array) -> Array:
@@ -66,11 +72,3 @@ def bits_per_byte(raw_B: Array, code_bits: Array) -> Array:
 def mean_loss(code_bits: Array, tokens: Array) -> Array:
     """Mean nats a token over the run that a code length stands for  (EQ-57)."""
     return code_bits * math.log(2.0) / tokens
-
-
-def two_part_bits(code_bits: Array, parameters: Array, element_B: Array) -> Array:
-    """Offline compression with a finished model: the code and the weights, 8 bits a byte of them  (EQ-59).
-
-    Published ratios of large models leave the weights out: `CHINCHILLA_SIZE_PERCENT`.
-    """
-    return code_bits + 8.0 * parameters * element_B

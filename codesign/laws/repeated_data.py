@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.laws.scaling import FLOP_PER_PARAMETER_TOKEN, Law, Optimum, optimum
+from codesign.laws.scaling import FLOP_PER_PARAMETER_TOKEN, Law, Optimum, balance, optimum
 
 Array = NDArray[np.float64]
 
@@ -63,19 +63,12 @@ def data_constrained_loss(parameters: Array, tokens: Array, unique_tokens: Array
 
 def data_bound_FLOP(law: Law, unique_tokens: Array) -> Array:
     """Compute at which the one-epoch optimum of a law uses all unique tokens: D*(C) = U  (EQ-53). Above it data bind."""
-    both = law.alpha + law.beta
-    scale = (law.alpha * law.A / (law.beta * law.B)) ** (1.0 / both)
-    return FLOP_PER_PARAMETER_TOKEN * (unique_tokens * scale) ** (both / law.alpha)
+    return FLOP_PER_PARAMETER_TOKEN * (unique_tokens * balance(law)) ** ((law.alpha + law.beta) / law.alpha)
 
 
 def muennighoff_data_bound_FLOP(unique_tokens: Array) -> Array:
     """6 x 0.051 U^2: 6.9e25 FLOP for 15e12 tokens  (EQ-53)."""
     return FLOP_PER_PARAMETER_TOKEN * PARAMETERS_PER_UNIQUE_TOKEN * unique_tokens * unique_tokens
-
-
-def epochs_at_optimum(law: Law, compute_FLOP: Array, unique_tokens: Array) -> Array:
-    """D*(C)/U: above 1 data bind, above about 4 they cost loss  (EQ-53)."""
-    return optimum(law, compute_FLOP).tokens / unique_tokens
 
 
 def next_repeat_worth(tokens: Array, unique_tokens: Array, decay: Array | float = TOKEN_DECAY) -> Array:

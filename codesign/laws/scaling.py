@@ -1,6 +1,6 @@
 """Loss as a function of parameters, tokens and compute: published laws, their optima, repeated data, serving, prices.
 
-EQ-40 to EQ-46 and EQ-50 to EQ-54. Elementwise over float64 arrays that broadcast together; losses are nats a token on the
+EQ-40 to EQ-44, EQ-46 and EQ-50 to EQ-54. Elementwise over float64 arrays that broadcast together; losses are nats a token on the
 tokenizer of each law, so that laws of different sources are not compared by value. The constants of a law are arrays too:
 one entry each, or one entry a draw of `draw_parameters`. Chinchilla-like laws describe the end of a run whose learning
 rate has decayed, not points along it.
@@ -113,14 +113,15 @@ def tokens_for(law: Law, target_loss: Array, parameters: Array) -> Array:
         return np.where(left > 0, (law.B / np.where(left > 0, left, 1.0)) ** (1.0 / law.beta), np.inf)
 
 
-def _balance(law: Law) -> Array:
+def balance(law: Law) -> Array:
+    """G = (alpha A/beta B)^(1/(alpha + beta))  (EQ-41)."""
     return (law.alpha * law.A / (law.beta * law.B)) ** (1.0 / (law.alpha + law.beta))
 
 
 def optimum(law: Law, compute_FLOP: Array) -> Optimum:
     """N* = G (C/6)^(beta/(alpha+beta)), D* = (C/6)^(alpha/(alpha+beta))/G, G = (alpha A/beta B)^(1/(alpha+beta))
     (EQ-41): the least loss where C = 6 N D."""
-    scale, both = _balance(law), law.alpha + law.beta
+    scale, both = balance(law), law.alpha + law.beta
     product = compute_FLOP / FLOP_PER_PARAMETER_TOKEN
     return Optimum(scale * product ** (law.beta / both), product ** (law.alpha / both) / scale)
 
@@ -142,14 +143,9 @@ def compute_gain(loss_before: Array, loss_after: Array, irreducible: Array, gamm
 
 def compute_for_FLOP(law: Law, reducible: Array) -> Array:
     """Compute of the optimal run whose loss is E + `reducible`  (EQ-50)."""
-    scale = _balance(law)
+    scale = balance(law)
     at_one = law.A / scale**law.alpha + law.B * scale**law.beta  # reducible loss of the optimum at C = 6
     return FLOP_PER_PARAMETER_TOKEN * (at_one / reducible) ** (1.0 / compute_exponent(law))
-
-
-def effective_compute_FLOP(law: Law, parameters: Array, tokens: Array) -> Array:
-    """Compute of the optimal run that reaches the loss of N and D: at most 6 N D  (EQ-50)."""
-    return compute_for_FLOP(law, law.A / parameters**law.alpha + law.B / tokens**law.beta)
 
 
 def algorithmic_gain(elapsed_months: Array, halving_months: Array | float = 8.0) -> Array:
@@ -239,21 +235,7 @@ def llama3_tokens_as_printed(compute_FLOP: Array) -> Array:
     return 0.29 * compute_FLOP ** np.full(1, 0.53)
 
 
-def compute_only_loss(compute_FLOP: Array, a: Array, b: Array, c: Array) -> Array:
-    """a C^b + c, the form of the GPT-4 report  (EQ-45, arXiv 2303.08774); its constants are not published: fit your own."""
-    return a * compute_FLOP**b + c
-
-
 # ---------------------------------------------------------------------------------------------------- mixture of experts
-
-
-def joint_moe_loss(active: Array, tokens: Array, m: Array, mu: Array, n: Array, nu: Array, c: Array) -> Array:
-    """m N_act^mu + n D^nu + c at a number of experts  (EQ-46, Ludziejewski 2025, arXiv 2502.05172).
-
-    mu and nu are negative. The constants depend on the number of experts and are the caller's: the published ones are
-    not confirmed.
-    """
-    return m * active**mu + n * tokens**nu + c
 
 
 _KIMI = ((8.0, 1.69), (16.0, 1.39), (32.0, 1.15), (48.0, 1.0))  # sparsity, compute over that at 48

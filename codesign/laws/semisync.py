@@ -159,12 +159,12 @@ def diloco_batch_tokens(parameters: Array, replicas: int) -> Array:
 
 def diloco_joint_batch_tokens(parameters: Array, replicas: Array) -> Array:
     """14.521 N^0.4695 M^0.3399 tokens, M >= 1  (EQ-49)."""
-    return 14.521 * parameters ** np.full(1, 0.4695) * replicas ** np.full(1, 0.3399)
+    return 14.521 * parameters ** np.full(1, 0.4695) * batch_of_replicas(replicas)
 
 
-def diloco_joint_learning_rate(parameters: Array, replicas: Array) -> Array:
-    """Best inner learning rate 22256 N^-0.8827 M^0.2929, M >= 1  (EQ-49)."""
-    return 22256.0 * parameters ** np.full(1, -0.8827) * replicas ** np.full(1, 0.2929)
+def batch_of_replicas(replicas: Array) -> Array:
+    """Best global batch of M replicas over that of one, M^0.3399  (EQ-49): each of them takes M^-0.6601 of it."""
+    return replicas ** np.full(1, 0.3399)
 
 
 def extrapolated(parameters: Array, replicas: Array, inner_steps: Array) -> NDArray[np.bool_]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from codesign import planner
 from codesign.errors import SpecError
@@ -17,24 +16,13 @@ from codesign.outcome import loss_laws, serving
 from codesign.quantities.loss import ADDITIVE
 from codesign.site_steps import Steps
 from codesign.spec import outcome, schema
+from codesign.spec.made import Made
 
 DAY_S = 86400.0
 WIDE = ("fp32", "bf16", "fp16")
 
 MATMUL = ("gemm_total_s", "ends_total_s", "overlap_slowdown_total_s")
 MEMORY = ("elementwise_total_s", "optimizer_s")
-
-
-class Made(Protocol):
-    """What is put together for a run graph: `codesign.run.Inputs`."""
-
-    leaves: dict[str, Any]
-    indexes: dict[str, tuple[str, ...]]
-    structure: dict[str, Any]
-    targets: list[str]
-    notes: list[str]
-
-    def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
 def put(spec: schema.Spec, steps: Mapping[str, planner.Plan], made: Made) -> None:
@@ -81,20 +69,22 @@ def _loss(spec: schema.Spec, loss: outcome.Loss, steps: Mapping[str, planner.Pla
     if loss.law not in outcome.WITHOUT_LOSS:
         _penalty(spec, loss, steps, made)
         made.targets += ["final_loss"]
+    else:
+        for name in ("own_floor", "own_size_scale", "own_data_scale"):
+            made.put(name, 0.0, "assumed", f"{loss.law} prints no loss")
     if loss.law in ADDITIVE:
         made.targets += ["effective_FLOP", "optimal_parameters", "optimal_tokens", "optimal_loss", "code_bits", "code_mean_loss"]
-        made.targets += ["code_absorbed_bits"]
+        made.targets += ["code_absorbed_bits", "code_end_loss"]
     elif loss.law == "llama3":
         made.targets += ["optimal_parameters", "optimal_tokens"]
     elif loss.law == "deepseek":
         made.targets += ["optimal_token_FLOP", "optimal_tokens"]
     if loss.reference is not None:
         _reference(loss, loss.reference, made)
-    if loss.batch != "counted":
+    if loss.batch in ("told", "bounded"):
         made.put("batch_worth", 1.0, "assumed", f"run.loss.batch {loss.batch}: the waste of a large batch is not counted")
-    else:
+    elif loss.law not in outcome.WITHOUT_LOSS:
         made.targets.append("batch_worth")
-        made.notes.append("the waste of the batch is an upper bound: the batches of the law's own runs wasted a part of it too")
     _batch(loss, steps, made)
 
 
@@ -150,6 +140,8 @@ def _reference(loss: outcome.Loss, reference: outcome.Reference, made: Made) -> 
 
 
 def _batch(loss: outcome.Loss, steps: Mapping[str, planner.Plan], made: Made) -> None:
+    if "exchange" not in made.structure:
+        made.put("replicas_batch_factor", 1.0, "spec", "one site")
     done = 0.0
     for name in steps:
         done += made.leaves[f"phase_share[{name}]"].value

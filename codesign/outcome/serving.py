@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesign.errors import ProfileError, SpecError
 from codesign.quantities.parameters import count_parameters
 from codesign.quantities.serving_communication import PASSES
 from codesign.spec import outcome, profiles, resolve, schema
-
-if TYPE_CHECKING:
-    from codesign.outcome.leaves import Made
+from codesign.spec.made import Made
 
 USABLE_SHARE = 0.9
 ELEMENT_B = {"bf16": 2.0, "fp8": 1.0}

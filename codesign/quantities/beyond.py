@@ -5,6 +5,7 @@ They stand apart from those of the step, so that planning a step does not load t
 
 from codesign import graph
 from codesign.quantities import (
+    data,
     goodput,
     groups,
     loss,
@@ -21,7 +22,7 @@ from codesign.quantities import (
 # what every run is asked for; its sections add theirs
 TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
 
-_MODULES = (goodput, groups, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
+_MODULES = (data, goodput, groups, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
 
 
 def is_beyond(name: str) -> bool:
@@ -30,6 +31,6 @@ def is_beyond(name: str) -> bool:
 
 
 __all__ = [
-    "goodput", "groups", "is_beyond", "loss", "money", "policies", "power", "reliability", "run", "serving",
+    "data", "goodput", "groups", "is_beyond", "loss", "money", "policies", "power", "reliability", "run", "serving",
     "serving_communication", "sites",
 ]

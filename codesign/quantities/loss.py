@@ -1,4 +1,4 @@
-"""What a run learns: loss by a chosen law, effective compute, the best shapes, data as a resource, batch bounds, code length.
+"""What a run learns: loss by a chosen law, effective compute, the best shapes, batch bounds. Data are in `data`.
 
 Losses are nats a token on the tokenizer of the law. Its constants are leaves, so that joint draws of them are an axis.
 Laws of an optimum alone (DeepSeek, Llama 3) have no loss: what rests on one is not planned with them.
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.graph import add, quantity, worst
-from codesign.laws import batch, compression, repeated_data, scaling, semisync
+from codesign.laws import batch, repeated_data, scaling, semisync
 from codesign.laws.scaling import Law
 
 Array = NDArray[np.float64]
@@ -27,17 +27,22 @@ def run_compute_FLOP(law_parameters, run_tokens) -> Array:
     return scaling.FLOP_PER_PARAMETER_TOKEN * law_parameters * run_tokens
 
 
+def _read(data_given: bool, tokens: Array, unique_tokens: Array, data_efficiency: Array) -> Array:
+    """Tokens of the law's data that so many tokens are: repeats count less, efficient data more."""
+    if not data_given:
+        return tokens * 1.0
+    return repeated_data.effective_tokens(tokens, unique_tokens) * data_efficiency
+
+
 @quantity("tokens", source="EQ-42; constants of Muennighoff 2023, carried over to the chosen law")
 def law_tokens(data_given, run_tokens, unique_tokens, data_efficiency) -> Array:
     """Tokens of the law's data that the run reads: repeats count less, efficient data more."""
-    if not data_given:
-        return run_tokens * 1.0
-    return repeated_data.effective_tokens(run_tokens, unique_tokens) * data_efficiency
+    return _read(data_given, run_tokens, unique_tokens, data_efficiency)
 
 
-@quantity("tokens", source="EQ-47: E_min of E = E_min (1 + B/B_crit), where run.loss.batch is counted")
+@quantity("tokens", source="EQ-47: what a batch above the critical one wastes is taken off, where run.loss.batch is counted")
 def seen_tokens(law_tokens, batch_worth) -> Array:
-    """Tokens that the run is worth to the law: what a large batch wastes taken off."""
+    """Tokens that the run is worth to the law."""
     return law_tokens * batch_worth
 
 
@@ -102,11 +107,36 @@ def low_precision_break_even(
     loss_law, law_data_scale, law_beta,
 ) -> Array:
     """Relative loss increase at which a low-precision recipe gives back all that its speed gains, in equal time."""
-    tokens = run_tokens / wide_step_ratio
-    if data_given:
-        tokens = repeated_data.effective_tokens(tokens, unique_tokens) * data_efficiency
+    tokens = _read(data_given, run_tokens / wide_step_ratio, unique_tokens, data_efficiency)
     wide = data_loss(loss_law, tokens * batch_worth, size_loss, law_data_scale, law_beta)
     return (loss_floor + size_loss + wide) / law_loss - 1.0
+
+
+# ---------------------------------------------------------------------------------------------------- the law of this run
+
+
+@quantity("1", source="precision_loss and sites_loss over what they are of")
+def reducible_rise(low_precision_penalty, sync_loss_multiplier, law_alpha, law_beta) -> Array:
+    """Factor of the penalties on what lies above the floor of the law."""
+    return low_precision_penalty + sync_loss_multiplier ** (law_alpha * law_beta / (law_alpha + law_beta))
+
+
+@quantity("1", source="E of this run: with the penalty of its precision")
+def own_floor(law_floor, low_precision_penalty) -> Array:
+    """E of the law that this run follows on fresh data: recipe, sites, data and batch as stated."""
+    return law_floor * (1.0 + low_precision_penalty)
+
+
+@quantity("1", source="A of this run: with its penalties")
+def own_size_scale(law_size_scale, reducible_rise) -> Array:
+    """A of the law that this run follows on fresh data."""
+    return law_size_scale * reducible_rise
+
+
+@quantity("1", source="B of this run: with its penalties, a token worth what data and batch make of it")
+def own_data_scale(law_data_scale, law_beta, data_efficiency, batch_worth, reducible_rise) -> Array:
+    """B of the law that this run follows on fresh data: its final loss, but for repeats."""
+    return law_data_scale * (data_efficiency * batch_worth) ** -law_beta * reducible_rise
 
 
 # ---------------------------------------------------------------------------------------------------- effective compute
@@ -155,25 +185,25 @@ def effective_over_reference(effective_FLOP, reference_effective_FLOP, recipe_ga
 
 @quantity("1", source="EQ-41, EQ-44")
 def optimal_parameters(
-    loss_law, run_compute_FLOP, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+    loss_law, run_compute_FLOP, own_floor, own_size_scale, own_data_scale, law_alpha, law_beta
 ) -> Array:
-    """Parameters of the compute-optimal shape for the compute of this run."""
+    """Parameters of the compute-optimal shape for the compute of this run, with its recipe and its batch."""
     if loss_law == "llama3":
         tokens = scaling.llama3_tokens(run_compute_FLOP)
         return run_compute_FLOP / (scaling.FLOP_PER_PARAMETER_TOKEN * tokens)
-    return scaling.optimum(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), run_compute_FLOP).parameters
+    return scaling.optimum(_law(own_floor, own_size_scale, own_data_scale, law_alpha, law_beta), run_compute_FLOP).parameters
 
 
 @quantity("tokens", source="EQ-41, EQ-43, EQ-44")
 def optimal_tokens(
-    loss_law, run_compute_FLOP, model_compute_FLOP, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+    loss_law, run_compute_FLOP, model_compute_FLOP, own_floor, own_size_scale, own_data_scale, law_alpha, law_beta
 ) -> Array:
-    """Tokens of the compute-optimal shape for the compute of this run."""
+    """Tokens of the compute-optimal shape for the compute of this run, with its recipe and its batch."""
     if loss_law == "deepseek":
         return scaling.deepseek_optimum(model_compute_FLOP).tokens
     if loss_law == "llama3":
         return scaling.llama3_tokens(run_compute_FLOP)
-    return scaling.optimum(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), run_compute_FLOP).tokens
+    return scaling.optimum(_law(own_floor, own_size_scale, own_data_scale, law_alpha, law_beta), run_compute_FLOP).tokens
 
 
 @quantity("FLOP", source="EQ-43: C = M D")
@@ -190,10 +220,10 @@ def optimal_token_FLOP(model_compute_FLOP) -> Array:
 
 @quantity("1", source="EQ-41")
 def optimal_loss(
-    optimal_parameters, optimal_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+    optimal_parameters, optimal_tokens, own_floor, own_size_scale, own_data_scale, law_alpha, law_beta
 ) -> Array:
-    """Loss of the compute-optimal shape on fresh data."""
-    return scaling.loss(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), optimal_parameters, optimal_tokens)
+    """Loss of the compute-optimal shape on fresh data, on the terms of the final loss: its penalties, its batch."""
+    return scaling.loss(_law(own_floor, own_size_scale, own_data_scale, law_alpha, law_beta), optimal_parameters, optimal_tokens)
 
 
 @quantity("1", source="EQ-52")
@@ -210,10 +240,10 @@ def lifetime_FLOP(run_compute_FLOP, lifetime_over_training) -> Array:
 
 @quantity("1", source="EQ-52")
 def serving_optimal_parameters(
-    lifetime_FLOP, served_tokens, served_flop_cost, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+    lifetime_FLOP, served_tokens, served_flop_cost, own_floor, own_size_scale, own_data_scale, law_alpha, law_beta
 ) -> Array:
     """Parameters of the least loss for the compute of training and serving together."""
-    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    law = _law(own_floor, own_size_scale, own_data_scale, law_alpha, law_beta)
     return scaling.inference_aware_optimum(law, lifetime_FLOP, served_tokens * served_flop_cost).parameters
 
 
@@ -226,10 +256,10 @@ def serving_optimal_tokens(lifetime_FLOP, serving_optimal_parameters, served_tok
 
 @quantity("1", source="EQ-41")
 def serving_optimal_loss(
-    serving_optimal_parameters, serving_optimal_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta
+    serving_optimal_parameters, serving_optimal_tokens, own_floor, own_size_scale, own_data_scale, law_alpha, law_beta
 ) -> Array:
-    """Loss of the inference-aware shape on fresh data."""
-    law = _law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta)
+    """Loss of the inference-aware shape on fresh data, on the terms of the final loss."""
+    law = _law(own_floor, own_size_scale, own_data_scale, law_alpha, law_beta)
     return scaling.loss(law, serving_optimal_parameters, serving_optimal_tokens)
 
 
@@ -237,9 +267,12 @@ def serving_optimal_loss(
 
 
 @quantity("1", over="phase", source="EQ-41, the law read at the tokens seen so far: mid-run losses lie above it")
-def phase_end_loss(loss_law, phase_end_share, law_tokens, loss_floor, size_loss, law_data_scale, law_beta) -> Array:
+def phase_end_loss(
+    loss_law, phase_end_share, data_given, run_tokens, unique_tokens, data_efficiency, loss_floor, size_loss, law_data_scale,
+    law_beta,
+) -> Array:
     """Loss at the end of a phase, as if its learning rate had decayed there and its batch wasted nothing."""
-    tokens = law_tokens * phase_end_share
+    tokens = _read(data_given, run_tokens * phase_end_share, unique_tokens, data_efficiency)
     if loss_law == "kaplan":
         return np.maximum(size_loss, scaling.kaplan_loss_of_tokens(tokens))
     return loss_floor + size_loss + law_data_scale / tokens**law_beta
@@ -251,21 +284,21 @@ def critical_batch_tokens(phase_end_loss) -> Array:
     return batch.kaplan_critical_batch_tokens(phase_end_loss)
 
 
-@quantity("1", over="phase", source="definition")
-def batch_over_critical(phase_step_tokens, critical_batch_tokens) -> Array:
-    """Global batch of a phase over the critical batch at its end."""
-    return phase_step_tokens / critical_batch_tokens
+@quantity("1", over="phase", source="definition; replicas that step alone stand a larger batch together, EQ-49")
+def batch_over_critical(phase_step_tokens, critical_batch_tokens, replicas_batch_factor) -> Array:
+    """Global batch of a phase, that of all sites, over the critical batch at its end."""
+    return phase_step_tokens / (critical_batch_tokens * replicas_batch_factor)
 
 
-@quantity("1", over="phase", source="EQ-47: E/E_min - 1 = B/B_crit over 1 + B/B_crit")
+@quantity("1", over="phase", source="EQ-47 against its value at the critical batch, up to which laws are fitted (assumed)")
 def batch_waste(batch_over_critical) -> Array:
-    """Share of a phase's tokens that a smaller batch would not have needed for the same loss."""
-    return 1.0 - 1.0 / batch.tokens_over_least(batch_over_critical)
+    """Share of a phase's tokens that the critical batch would not have needed for the same loss; 0 up to it."""
+    return 1.0 - batch.tokens_worth(batch_over_critical)
 
 
-@quantity("1", source="EQ-47; an upper bound of the waste: the batches of the law's own runs wasted a part of it too")
+@quantity("1", source="definition: by tokens of the phases")
 def batch_worth(phase_share, batch_waste) -> Array:
-    """Share of the run's tokens that count at its batches, against batches far below the critical one."""
+    """Share of the run's tokens that count at its batches, against batches up to the critical one."""
     return add(phase_share[phase] * (1.0 - batch_waste[phase]) for phase in batch_waste)
 
 
@@ -299,102 +332,3 @@ def deepseek_batch_tokens(run_compute_FLOP) -> Array:
 def charles_batch_tokens(law_parameters) -> Array:
     """Best batch of plain data parallelism by Charles, for comparison."""
     return semisync.diloco_batch_tokens(law_parameters, 0)
-
-
-# ---------------------------------------------------------------------------------------------------- data
-
-
-@quantity("1", source="definition: D/U - 1, at least 0")
-def data_repeats(run_tokens, unique_tokens) -> Array:
-    """Passes over the unique data after the first."""
-    return repeated_data.repeats(run_tokens, unique_tokens)
-
-
-def _repeats_message(values) -> str:
-    needed, most = (float(np.ravel(values[name])[0]) for name in (("data_repeats", None), "most_repeats"))
-    return f"the tokens repeat the data {needed:.2f} times after the first pass, and run.data.most_repeats is {most:g}"
-
-
-@quantity("1", source="run.data.most_repeats", message=_repeats_message)
-def allows_repeats(data_repeats, most_repeats) -> Array:
-    """The data are not repeated more often than allowed."""
-    return (data_repeats <= most_repeats).astype(np.float64)
-
-
-@quantity("FLOP", source="EQ-53: D*(C) = U")
-def data_bound_FLOP(loss_law, unique_tokens, law_floor, law_size_scale, law_data_scale, law_alpha, law_beta) -> Array:
-    """Compute above which data bind: the one-epoch optimum wants more tokens than there are."""
-    if loss_law == "muennighoff":
-        return repeated_data.muennighoff_data_bound_FLOP(unique_tokens)
-    return repeated_data.data_bound_FLOP(_law(law_floor, law_size_scale, law_data_scale, law_alpha, law_beta), unique_tokens)
-
-
-@quantity("1", source="EQ-53: D*(C)/U")
-def optimum_epochs(optimal_tokens, unique_tokens) -> Array:
-    """Epochs that the compute-optimal shape would need: above 1 data bind, above about 4 they cost loss."""
-    return optimal_tokens / unique_tokens
-
-
-@quantity("1", source="EQ-53: e^(-R/R*)")
-def next_token_worth(run_tokens, unique_tokens) -> Array:
-    """Worth of the next token of this run against a fresh one."""
-    return repeated_data.next_repeat_worth(run_tokens, unique_tokens)
-
-
-@quantity("1", source="EQ-53: dL/d ln C of the best run, Muennighoff's law")
-def compute_price(run_compute_FLOP, unique_tokens) -> Array:
-    """Change of the loss for one more compute in logarithm, at the best shape: negative."""
-    return repeated_data.shadow_prices(run_compute_FLOP, unique_tokens).compute
-
-
-@quantity("1", source="EQ-53: dL/d ln U of the best run, Muennighoff's law")
-def unique_tokens_price(run_compute_FLOP, unique_tokens) -> Array:
-    """Change of the loss for more unique tokens in logarithm, at the best shape: negative."""
-    return repeated_data.shadow_prices(run_compute_FLOP, unique_tokens).unique_tokens
-
-
-@quantity("1", source="EQ-53: dL/d ln D_eff = -beta B D_eff^-beta at the best run, Muennighoff's law")
-def data_efficiency_price(run_compute_FLOP, unique_tokens) -> Array:
-    """Change of the loss for a gain in data efficiency in logarithm, at the best shape: negative."""
-    best = repeated_data.data_constrained_optimum(run_compute_FLOP, unique_tokens)
-    law = repeated_data.MUENNIGHOFF
-    return -law.beta * law.B * repeated_data.effective_tokens(best.tokens, unique_tokens) ** -law.beta
-
-
-# ---------------------------------------------------------------------------------------------------- code length
-
-
-@quantity("tokens", source="EQ-57: one epoch only")
-def coded_tokens(data_given, run_tokens, unique_tokens) -> Array:
-    """Tokens that are coded: each once, in the epoch in which it is new."""
-    return np.minimum(run_tokens, unique_tokens) if data_given else run_tokens * 1.0
-
-
-@quantity("1", source="EQ-58; ln V until the law falls below it")
-def code_bits(coded_tokens, loss_floor, size_loss, law_data_scale, law_beta, vocabulary) -> Array:
-    """Prequential code length of the training stream in bits, the program left out; idealised: a decayed run at every point."""
-    return compression.capped_code_bits(coded_tokens, loss_floor + size_loss, law_data_scale, law_beta, vocabulary)
-
-
-@quantity("1", source="EQ-57")
-def code_mean_loss(code_bits, coded_tokens) -> Array:
-    """Mean loss over the stream, nats a token."""
-    return compression.mean_loss(code_bits, coded_tokens)
-
-
-@quantity("1", source="EQ-58")
-def code_absorbed_bits(coded_tokens, law_data_scale, law_beta) -> Array:
-    """Bits of code above the final loss: what the model took from the data."""
-    return compression.absorbed_bits(coded_tokens, law_data_scale, law_beta)
-
-
-@quantity("B", source="run.data.raw_B, the part that is coded")
-def coded_raw_B(raw_B, coded_tokens, unique_tokens) -> Array:
-    """Raw size of the tokens that are coded."""
-    return raw_B * coded_tokens / unique_tokens
-
-
-@quantity("1", source="EQ-57: 8 raw bytes over code bits")
-def compression_ratio(coded_raw_B, code_bits) -> Array:
-    """Raw size over code length; the weights are no part of the message, the program is."""
-    return compression.compression_ratio(coded_raw_B, code_bits)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from codesign.graph import quantity
 from codesign.laws import serving as laws
+from codesign.laws import transformer
 
 Array = NDArray[np.float64]
 
@@ -111,14 +112,21 @@ def decode_step_s(decode_work_s, decode_tensor_s, decode_expert_s) -> Array:
     return decode_work_s + decode_tensor_s + decode_expert_s
 
 
+@quantity("tokens", source="EQ-05: s/2 of a causal layer, less of one with a window")
+def prefill_attended_tokens(prompt_length, served_window, windowed_share) -> Array:
+    """Keys that a token of the prompt reads, mean over the prompt and the layers."""
+    windowed = transformer.windowed_attended_tokens(prompt_length, served_window)
+    return 0.5 * prompt_length * (1.0 - windowed_share) + windowed * windowed_share
+
+
 @quantity("s", source="EQ-102")
 def prefill_work_s(
-    prompt_length, matmul_parameters, served_heads, served_qk_dim, served_v_dim, served_layers,
+    prompt_length, prefill_attended_tokens, matmul_parameters, served_heads, served_qk_dim, served_v_dim, served_layers,
     serving_accelerators, serving_peak_FLOPps, serving_gemm_share,
 ) -> Array:
     """Compute of one prompt."""
     each = laws.prefill_FLOP_per_token(
-        matmul_parameters, prompt_length, served_heads, served_qk_dim, served_v_dim, served_layers
+        matmul_parameters, 2.0 * prefill_attended_tokens, served_heads, served_qk_dim, served_v_dim, served_layers
     )
     return laws.prefill_s(prompt_length, each, serving_accelerators * serving_peak_FLOPps * serving_gemm_share)
 

@@ -344,6 +344,16 @@ def sync_loss_multiplier(run_parameters, replicas, inner_steps) -> Array:
     return _penalised(inner_steps, joint_multiplier(run_parameters, replicas))
 
 
+@quantity("1", source="EQ-49: best global batch of M replicas over that of one, Charles 2025; taken for the critical one")
+def replicas_batch_factor(replicas, inner_steps) -> Array:
+    """Critical batch of all replicas together over that of synchronous training; 1 where every step is synchronous.
+
+    The batch that counts is that of all replicas: a run of S outer and inner steps in a row learns no more than S steps
+    of the whole batch would teach, however many replicas take them, but for what the outer momentum adds: M^0.34.
+    """
+    return _penalised(inner_steps, semisync.batch_of_replicas(replicas))
+
+
 @quantity("1", source="EQ-49, EQ-88: the fit of each number of replicas, Charles 2025; held at 8 beyond, never below 1")
 def sync_loss_multiplier_low(run_parameters, replicas, inner_steps) -> Array:
     """The same from the separate fits, the optimistic end: they cross data parallelism at some size."""

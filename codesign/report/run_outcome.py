@@ -228,7 +228,8 @@ def _shape(run: RunPlan) -> list[str]:
         shape = f"{size_text(run.value('optimal_parameters'))} parameters (this model {size_text(run.value('law_parameters'))})"
     text = f"{shape} on {size_text(run.value('optimal_tokens'))} tokens"
     if _has(run, "optimal_loss"):
-        text += f", loss {run.value('optimal_loss'):.3f}"
+        fresh = " on fresh data" if _has(run, "data_repeats") and run.value("data_repeats") > 0 else ""
+        text += f", loss {run.value('optimal_loss'):.3f}{fresh}"
     found = [_line("optimum", f"of this compute: {text}")]
     if _has(run, "serving_optimal_parameters"):
         parameters, tokens = (size_text(run.value(f"serving_optimal_{what}")) for what in ("parameters", "tokens"))
@@ -247,14 +248,20 @@ def _batch(run: RunPlan) -> list[str]:
     verdict = "ABOVE" if over[name] > 1 else "below"
     section = run.spec.run
     assert section and section.loss
-    text = f"{size_text(batch)} tokens{where}, {over[name]:.2g} times the critical batch of {size_text(critical)}: {verdict} it"
+    stands = batch / over[name]
+    together = f" ({size_text(critical)} for one replica)" if stands > 1.0001 * critical else ""
+    beside = f"{over[name]:.3g} times the critical batch of {size_text(stands)}{together}"
+    text = f"{size_text(batch)} tokens{where}, {beside}: {verdict} it"
     best = [("Step Law", "step_law_batch_tokens"), ("DeepSeek", "deepseek_batch_tokens"), ("Charles", "charles_batch_tokens")]
     spread = ", ".join(f"{who} {size_text(run.value(what))}" for who, what in best)
-    if section.loss.batch == "counted":
-        text += f"; {percent(run.value('batch_worth'))} of the tokens count in the loss"
-    elif over[name] > 1:
-        text += f", which wastes {percent(run.value(f'batch_waste[{name}]'))} of its tokens and is not counted in the loss"
-    return [_line("batch", text), _line("", f"best batches by law differ widely: {spread}")]
+    found = [_line("batch", text)]
+    if over[name] > 1:
+        counted = "batch_worth" in run.inputs.targets
+        how = "not counted in the loss"
+        if counted:
+            how = f"{percent(run.value('batch_worth'))} of the run's count (assumed: laws are fitted up to the critical batch)"
+        found.append(_line("", f"it wastes {percent(run.value(f'batch_waste[{name}]'))} of its tokens; {how}"))
+    return [*found, _line("", f"best batches by law differ widely: {spread}")]
 
 
 def _code(run: RunPlan) -> list[str]:

@@ -219,11 +219,15 @@ XX
     """
     given, assumed = critical_batch_tokens, []
     if given is None:
+        given = _critical(run)
+    if given is None:
         given = float(batch.step_law_batch_tokens(np.array([run.value("run_tokens")]))[0])
         assumed.append(
-            "critical batch: the best batch of the Step Law, 0.58 D^0.571 (arXiv 2503.04715), taken as critical; pass "
-            "critical_batch_tokens for a measured one"
+            "critical batch: the best batch of the Step Law, 0.58 D^0.571 (arXiv 2503.04715), taken as critical; "
+            "run.loss.critical_batch gives a measured one"
         )
+    if not _counts_batch(run):
+        assumed.append("what a batch above the critical one wastes is not counted: run.loss.batch told")
     assumed += [
         "every accelerator keeps its tokens a step: the batch grows with their number",
         "every site has the narrowest stated connection and the longest stated path to each other one",
@@ -251,6 +255,20 @@ XX
     return Regimes(rows, ends, changes, given, _wall(run, given), tuple(assumed))
 
 
+def _critical(run: runs.RunPlan) -> float | None:
+    """The critical batch of the run's own loss, or as stated; none where no law gives one."""
+    name = f"critical_batch_tokens[{run.inputs.structure.get('first_phase')}]"
+    try:
+        return run.value(name)
+    except SpecError:
+        return None
+
+
+def _counts_batch(run: runs.RunPlan) -> bool:
+    loss = run.spec.run.loss if run.spec.run else None
+    return loss is None or loss.batch != "told"
+
+
 @dataclass(frozen=True)
 class _Scene:
     """What one site does, and what joins it to others."""
@@ -267,6 +285,7 @@ class _Scene:
     delay: float
     site_Bps: float
     one_way_s: float
+    counts_batch: bool
 
 
 def _scene(run: runs.RunPlan) -> _Scene:
@@ -294,7 +313,7 @@ def _scene(run: runs.RunPlan) -> _Scene:
         min(p.value("slowest_backward_s") * p.problem.structural()["pipeline"].pp for p in found.plans.values()),
         run.value("run_parameters"), run.value("wan_gradient_B"), run.value("outer_element_B") if outer else 0.5, inner,
         float(stated.fragments if outer else min(8, inner)), stated.delay if outer else min(1.0, inner - 1.0),
-        min(rate for name, rate in out.items() if name in exchange.network.sites), late,
+        min(rate for name, rate in out.items() if name in exchange.network.sites), late, _counts_batch(run),
     )
 
 
@@ -324,9 +343,8 @@ def _effective(scene: _Scene, accelerators: Array, critical: float) -> dict[str,
         used = multisite.utilisation(step, exposed)
         semi = (replicas > 1) & (scene.inner > 1)
         penalty = np.where(semi, joint_multiplier(n, replicas), 1.0)
-        # outer steps stand a larger batch: the best one grows as M^0.34 (EQ-49)
-        stands = critical * np.where(semi, replicas ** np.full(1, 0.3399), 1.0)
-        wasted = batch.tokens_over_least(tokens / stands)
+        stands = critical * np.where(semi, semisync.batch_of_replicas(replicas), 1.0)
+        wasted = 1.0 / batch.tokens_worth(tokens / stands) if scene.counts_batch else np.ones_like(tokens)
         share = used / penalty / wasted
         return {
             "replicas": np.where(there, replicas, np.nan), "utilisation": np.where(there, used, np.nan),

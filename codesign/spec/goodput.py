@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
 
 from codesign import units
 from codesign.errors import SpecError
 from codesign.spec import failure_rates, resolve
 from codesign.spec import failures as sections
+from codesign.spec.made import Made
 from codesign.spec.run import Run
 
 TARGETS = (
@@ -31,18 +31,6 @@ _ASSUMED = {
     "site_outage": (0.0, "spec", "run.failures.mtbf.site is not given"),
 }
 _SLOWDOWN = (0.035, "assumed", "CheckFreq (FAST'21) keeps what checkpoints beside the compute cost within 3.5 %")
-
-
-class Made(Protocol):
-    """What the leaves are put into (codesign.run.Inputs)."""
-
-    leaves: dict[str, resolve.Leaf]
-    indexes: dict[str, tuple[str, ...]]
-    structure: dict[str, Any]
-    targets: list[str]
-    notes: list[str]
-
-    def put(self, name: str, value: float, kind: str, source: str) -> None: ...
 
 
 def leaves(

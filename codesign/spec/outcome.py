@@ -63,8 +63,8 @@ class CriticalBatch(Section):
 class Loss(Section):
     """The scaling law that speaks for this run. Only `besiroglu` has constants that can be drawn jointly.
 
-    `batch`: a global batch above the critical one is told (the default); bounded: refused; counted: the tokens that it
-    wastes are taken off those that the law sees.
+    `batch`: the tokens that a global batch above the critical one wastes are counted (null, the default): taken off those
+    that the law sees; told: shown only; bounded: such a batch is no plan.
     """
 
     law: LossLaw = "besiroglu"
@@ -72,7 +72,7 @@ class Loss(Section):
     gains: tuple[Gain, ...] = ()
     low_precision_penalty: Penalty | None = None
     critical_batch: CriticalBatch | None = None
-    batch: Literal["told", "bounded", "counted"] = "told"
+    batch: Literal["told", "bounded", "counted"] | None = None  # null: counted
 
 
 class DataEfficiency(Section):

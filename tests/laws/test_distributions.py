@@ -97,3 +97,8 @@ def test_largest_of_many_normals_by_adaptive_quadrature():
             points=[3, 4, 5, 6],
         )
         assert distributions.expected_maximum(row(count)) == pytest.approx(mean, rel=1e-7)
+
+
+def test_the_normal_at_the_logarithm_of_a_probability():
+    for z in (-9.0, -3.3, -0.02, 0.013, 1.03, 4.4, 7.7):
+        assert distributions.normal_at_log(stats.norm.logcdf(z))[0] == pytest.approx(z, abs=3e-4)

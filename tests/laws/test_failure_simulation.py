@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from published import row
 
-from codesign.laws import checkpoints, failure_simulation, reliability, two_tier
+from codesign.laws import checkpoints, early_life, failure_simulation, reliability, renewal, two_tier
 
 CASES = 200
 
@@ -96,3 +96,68 @@ def test_a_run_that_never_ends_is_refused(monkeypatch):
     monkeypatch.setattr(failure_simulation, "_MOST_FAILURES", 50)
     with pytest.raises(ValueError, match="did not end"):
         failure_simulation.simulate(np.random.default_rng(1), 1, 10, 1e5, 1.0, 1e-2, 300.0)
+
+
+def test_renewed_parts_are_played_within_two_per_cent_of_the_exact_hazard():
+    """Failures a second of parts that are replaced, counted in ten stretches of runs in which nothing else takes time."""
+    rng = np.random.default_rng(11)
+    for _ in range(6):
+        settled, settling = 10 ** rng.uniform(-8, -6.5), 10 ** rng.uniform(5, 6.5)
+        early, share, units, other = settled * 10 ** rng.uniform(0.5, 2), rng.uniform(0.3, 1.0), 50.0, 1e-9
+        horizon = 3.0 * settling
+        hazard = failure_simulation._Hazard(
+            *(np.full(20_000, x) for x in (other + units * settled, other + units * early, settling)),
+            [np.full(20_000, x) for x in (units, settled, share)],
+        )
+        times = _played_failures(hazard, 20_000, horizon)
+        edges = np.linspace(0.0, horizon, 11)
+        found = np.histogram(times, edges)[0] / 20_000
+        grid = np.linspace(0.0, horizon, 2001)
+        each = renewal.replaced_hazard_per_s(grid, *(np.full(1, x) for x in (early, settled, settling, share)))
+        rate = other + units * each
+        summed = np.concatenate(([0.0], np.cumsum(0.5 * (rate[1:] + rate[:-1]) * np.diff(grid))))
+        expected = np.diff(np.interp(edges, grid, summed))
+        assert np.abs(found - expected).max() < 4.0 * np.sqrt(expected.max() / 20_000) + 1e-9
+        assert abs(found.sum() / expected.sum() - 1.0) < 0.02
+
+
+def _played_failures(hazard, runs, horizon):
+    """When each of many jobs fails, up to a horizon."""
+    rng, now, alive, times = np.random.default_rng(12), np.zeros(runs), np.arange(runs), []
+    while alive.size:
+        now[alive] += hazard.next_failure_s(rng, alive, now[alive])
+        alive = alive[now[alive] < horizon]
+        times.append(now[alive])
+        hazard.fail(rng, alive, now[alive])
+    return np.concatenate(times)
+
+
+def test_a_job_with_renewal_takes_as_long_as_its_closed_form_within_two_per_cent():
+    rng = np.random.default_rng(13)
+    n = 24
+    units, settled = np.round(10 ** rng.uniform(2, 4, n)), 10 ** rng.uniform(-9, -7.5, n)
+    settling, share = 10 ** rng.uniform(5.0, 6.5, n), rng.uniform(0.0, 1.0, n)
+    early, other = settled * 10 ** rng.uniform(0.3, 1.5, n), 10 ** rng.uniform(-6, -5, n)
+    write, restart, down, work = (np.full(n, x) for x in (20.0, 300.0, 120.0, 3e6))
+    steady = early_life.steady_per_s(
+        units, work, other, early, settled, settling, share, write, restart, down, np.full(n, 60.0)
+    )
+    interval = checkpoints.best_interval_s(write, steady)
+    segments = np.round(work / interval)
+    played = failure_simulation.simulate(
+        np.random.default_rng(14), 200, segments, interval, write, other + units * settled, restart, down,
+        early_per_s=other + units * early, settling_s=settling, parts=failure_simulation.Parts(units, settled, share),
+    )  # fmt: skip
+    closed = segments * interval * checkpoints.wall_over_work(interval, write, steady, restart, down)
+    assert np.abs(played.wall_s.mean(axis=0) / closed - 1.0).max() < 0.02
+
+
+def test_stragglers_are_played_within_two_per_cent_of_their_closed_form():
+    rng = np.random.default_rng(15)
+    nodes = np.round(10 ** rng.uniform(0, 4.5, 200))
+    variation, share, slowdown = rng.uniform(0, 0.1, 200), 10 ** rng.uniform(-5, -0.5, 200), rng.uniform(1.0, 1.5, 200)
+    played = failure_simulation.straggling(np.random.default_rng(16), 4000, 8 * nodes, variation, nodes, share, slowdown, 8)
+    closed = reliability.straggler_factor(8 * nodes, variation) * reliability.slow_node_factor(nodes, share, slowdown)
+    assert np.abs(played.mean(axis=0) / closed - 1.0).max() < 0.02
+    alone = failure_simulation.straggling(np.random.default_rng(17), 5, 1e4, 0.0, 1e3, 1.0, 1.25)
+    assert (alone == 1.25).all()

@@ -66,7 +66,7 @@ def test_every_published_check_of_these_topics_is_held_once():
 UNIT = (0.05, 0.95)
 RANGES: dict[str, tuple[float, float]] = {  # by name of an argument; anything else is a size between 1 and 1,000
     "probability": UNIT, "confidence": UNIT, "significance": (1e-4, 0.1), "success": UNIT, "share": UNIT,
-    "power": UNIT, "target": UNIT, "above": UNIT, "loss": (0.0, 0.01), "memory_share": UNIT,
+    "power": UNIT, "log_probability": (-40.0, -1e-6), "target": UNIT, "above": UNIT, "loss": (0.0, 0.01), "memory_share": UNIT,
     "replaced_share": (0.0, 1.0), "failed_share": UNIT, "slow_share": UNIT, "utilised_share": UNIT,
     "hardware_prior": UNIT, "windowed_share": UNIT, "network_share": UNIT, "loss_per_repeat": UNIT,
     "exponent": (0.1, 0.9), "memory": UNIT, "early_per_s": (1e-4, 1e-3), "settled_per_s": (1e-6, 1e-5),
@@ -89,16 +89,15 @@ STRUCTURES: dict[Callable[..., Any], list[dict[str, Any]]] = {
     semisync.diloco_loss: [{"replicas": m} for m in semisync.DILOCO_LOSS],
     semisync.diloco_batch_tokens: [{"replicas": m} for m in semisync.DILOCO_BATCH],
     transport.delivered_Bps: [{"transport": kind} for kind in ("lossless", "go-back-n", "selective-repeat", "tcp")],
-    batch.power_lines_batch_tokens: [{"exponent": 0.383}],
     **{law: [{"law": scaling.BESIROGLU.law}] for law in (
-        scaling.loss, scaling.optimum, scaling.effective_compute_FLOP, scaling.inference_aware_optimum,
-        repeated_data.data_bound_FLOP, repeated_data.epochs_at_optimum, scaling.tokens_for, scaling.compute_for_FLOP,
+        scaling.loss, scaling.optimum, scaling.balance, scaling.inference_aware_optimum,
+        repeated_data.data_bound_FLOP, scaling.tokens_for, scaling.compute_for_FLOP,
     )},
 }
 # draws take a generator, laws of a law take no array, curves lie on the last axis and cannot be cut there
 NOT_ELEMENTWISE = {
     scaling.draw_parameters, scaling.parameter_exponent, scaling.compute_exponent, triage.dispersion, triage.dispersion_p_value,
-    compression.curve_code_bits, extrapolation.fit_line, extrapolation.prediction_sd, batch.annealed_loss,
+    compression.curve_code_bits, extrapolation.fit_line, extrapolation.prediction_sd,
 }
 FUNCTIONS = [
     function for module in MODULES for _, function in inspect.getmembers(module, inspect.isfunction)

@@ -149,8 +149,10 @@ def test_the_reducible_loss_of_the_optimum_falls_by_the_compute_exponent(law):
 def test_effective_compute_is_the_compute_of_the_optimum_and_less_of_any_other_shape():
     law, compute = BESIROGLU.law, np.geomspace(1e22, 1e27, 11)
     best = scaling.optimum(law, compute)
-    np.testing.assert_allclose(scaling.effective_compute_FLOP(law, *best), compute, rtol=1e-9)
-    assert (scaling.effective_compute_FLOP(law, 3 * best.parameters, best.tokens / 3) < compute).all()
+    reducible = scaling.loss(law, *best) - law.E
+    np.testing.assert_allclose(scaling.compute_for_FLOP(law, reducible), compute, rtol=1e-9)
+    other = scaling.loss(law, 3 * best.parameters, best.tokens / 3) - law.E
+    assert (scaling.compute_for_FLOP(law, other) < compute).all()
 
 
 def test_compute_gain_of_ten_times_the_compute_is_ten():
@@ -216,12 +218,6 @@ def test_sparsity_is_not_carried_beyond_its_table():
     assert np.isnan(values[[0, 5]]).all() and (np.diff(values[1:5]) < 0).all()
 
 
-def test_forms_whose_constants_are_the_callers():
-    assert scaling.compute_only_loss(row(1e24), row(100.0), row(-0.1), row(1.5)) == pytest.approx(100 * 10**-2.4 + 1.5)
-    moe = scaling.joint_moe_loss(row(1e9), row(1e12), row(8.0), row(-0.1), row(50.0), row(-0.15), row(1.2))
-    assert moe == pytest.approx(8 * 10**-0.9 + 50 * 10**-1.8 + 1.2)
-
-
 # ---------------------------------------------------------------------------------------------------- repeated data
 
 
@@ -244,7 +240,7 @@ def test_data_bind_where_the_optimum_uses_them_up():
     unique = row(15e12)
     for law in ALL_LAWS:
         limit = repeated_data.data_bound_FLOP(law, unique)
-        assert repeated_data.epochs_at_optimum(law, limit, unique) == pytest.approx(1, rel=1e-9)
+        assert scaling.optimum(law, limit).tokens / unique == pytest.approx(1, rel=1e-9)
     general = repeated_data.data_bound_FLOP(repeated_data.MUENNIGHOFF, unique)
     assert general == pytest.approx(repeated_data.muennighoff_data_bound_FLOP(unique)[0], rel=0.01)
 
@@ -280,23 +276,6 @@ def test_steps_and_tokens_of_a_batch_lie_on_mccandlish_hyperbola():
     np.testing.assert_allclose(product, 1, rtol=1e-12)
 
 
-def test_a_known_batch_is_carried_by_power_lines():
-    carried = batch.power_lines_batch_tokens(row(4e6), row(1e12), row(16e12), batch.POWER_LINES_CRITICAL)
-    assert carried == pytest.approx(4e6 * 16**0.462)
-
-
-def test_annealing_term_is_the_double_sum_of_the_paper():
-    rates = np.array([1.0, 1.0, 0.8, 0.5, 0.1])
-    memory, double = 0.9, 0.0
-    for i in range(1, 5):
-        for k in range(1, i + 1):
-            double += (rates[k - 1] - rates[k]) * memory ** (i - k)
-    loss = batch.annealed_loss(rates, row(2.0), row(0.5), row(0.3), row(0.02), row(memory))
-    assert loss == pytest.approx(2.0 + 0.5 * rates.sum() ** -0.3 - 0.02 * double, rel=1e-12)
-    flat = batch.annealed_loss(np.ones(5), row(2.0), row(0.5), row(0.3), row(0.02), row(memory))
-    assert flat == pytest.approx(2.0 + 0.5 * 5**-0.3, rel=1e-12)
-
-
 # ---------------------------------------------------------------------------------------------------- code length
 
 
@@ -317,7 +296,3 @@ def test_the_start_of_a_run_costs_no_more_than_a_uniform_guess():
     capped, law = compression.capped_code_bits(*given, row(128256.0)), compression.law_code_bits(*given)
     assert (capped <= law).all() and capped[0] == pytest.approx(1e3 * math.log2(128256))
     assert capped[1] / law[1] == pytest.approx(1, abs=1e-4)
-
-
-def test_weights_count_in_a_two_part_code():
-    assert compression.two_part_bits(row(1e12), row(70e9), row(2.0)) == 1e12 + 8 * 140e9

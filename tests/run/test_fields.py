@@ -62,7 +62,7 @@ CASES: list[tuple[str, Any]] = [
     ("loss.gains.0.source", "paper"),
     ("loss.low_precision_penalty.loss_increase", 0.01), ("loss.low_precision_penalty.source", "paper"),
     ("loss.critical_batch.tokens", 1e6), ("loss.critical_batch.source", "paper"),
-    ("loss.batch", "counted"),
+    ("loss.batch", "bounded"),
     ("data.unique_tokens", 2e11), ("data.most_repeats", 1), ("data.raw_B", "8 TB"), ("data.efficiency.factor", 2.0),
     ("data.efficiency.source", "paper"),
     ("phases.0.name", "first"), ("phases.0.share", 0.5), ("phases.0.tokens", 5e11), ("phases.1.sequence_length", 16384),

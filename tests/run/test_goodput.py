@@ -218,6 +218,10 @@ def test_closed_form_and_simulation_agree_within_two_per_cent_over_200_random_ru
     assert found.several >= 25
 
 
+def test_renewed_parts_and_stragglers_agree_within_two_per_cent():
+    assert np.abs(goodput_bars.young()).max() < 0.02
+
+
 @pytest.mark.parametrize("settling", ["10 d", "60 d"])
 def test_a_decaying_rate_played_by_the_clock_gives_the_goodput_of_the_equal_steady_rate(settling):
     early = {"early_life": {"settling": settling, "replaced_share": 0.0}}

@@ -204,44 +204,106 @@ def test_batch_is_held_against_the_critical_batch_of_its_phase():
     assert run.value("critical_batch_tokens[main]") == pytest.approx(critical)
     over = 128 * 8192 / critical
     assert run.value("batch_over_critical[main]") == pytest.approx(over)
-    assert run.value("batch_waste[main]") == pytest.approx(over / (1 + over))
+    assert over < 1 and run.value("batch_waste[main]") == 0.0 and run.value("batch_worth") == 1.0
     given = made(loss={"critical_batch": {"tokens": 2**21, "source": "own sweep"}})
     assert given.value("batch_over_critical[main]") == 0.5
 
 
-def test_the_waste_of_a_batch_is_taken_off_the_tokens_where_it_is_counted():
-    """EQ-47: E = E_min (1 + B/B_crit): a batch at the critical one needs twice the tokens for the same loss."""
-    critical = {"critical_batch": {"tokens": 128 * 8192, "source": "own sweep"}}
-    told, counted = made(loss=critical), made(loss={**critical, "batch": "counted"})
-    assert counted.value("batch_worth") == 0.5 and counted.value("seen_tokens") == 0.5e12
-    assert counted.value("law_loss") == one(told, "law_loss", run_tokens=5e11)[0] > told.value("law_loss")
-    assert counted.value("critical_batch_tokens[main]") == told.value("critical_batch_tokens[main]")
-    # half of the data term comes back with B -> 0, and phases count with their tokens
+def test_tokens_that_a_batch_above_the_critical_one_wastes_do_not_count():
+    """EQ-47 against its value at B_crit: three times the critical batch needs (1 + 3)/(1 + 1) the tokens for the same loss."""
+    critical = {"critical_batch": {"tokens": 128 * 8192 / 3, "source": "own sweep"}}
+    told, counted = made(loss={**critical, "batch": "told"}), made(loss=critical)
+    assert counted.value("batch_worth") == pytest.approx(0.5) and counted.value("seen_tokens") == pytest.approx(0.5e12)
+    assert counted.value("law_loss") == pytest.approx(one(told, "law_loss", run_tokens=5e11)[0], rel=1e-12)
+    assert made(loss={**critical, "batch": "counted"}).value("final_loss") == counted.value("final_loss")
+    # phases count with their tokens
     phases = [{"name": "ramp", "share": 0.25, "global_batch_sequences": 64}, {"name": "main"}]
-    ramp = made(loss={**critical, "batch": "counted"}, phases=phases)
-    assert ramp.value("batch_worth") == pytest.approx(0.25 / 1.5 + 0.75 / 2.0)
-    # Kaplan's critical batch is that of the loss before the waste: no circle
-    kaplan = made(loss={"batch": "counted"})
-    over = kaplan.value("batch_over_critical[main]")
-    assert over == made(loss={}).value("batch_over_critical[main]")
-    assert kaplan.value("seen_tokens") == pytest.approx(1e12 / (1.0 + over))
-    assert any("upper bound" in note for note in kaplan.inputs.notes)
+    assert made(loss=critical, phases=phases).value("batch_worth") == pytest.approx(0.25 * 0.8 + 0.75 / 2.0)
     text = " ".join(" ".join(run_outcome.lines(counted)).split())
-    assert "50.0 % of the tokens count in the loss" in text
+    assert "it wastes 50.0 % of its tokens; 50.0 % of the run's count (assumed: laws are fitted up to the critical" in text
+
+
+def test_a_larger_batch_never_helps_the_loss_and_a_huge_one_costs_it():
+    """Kaplan's critical batch is that of the loss before the waste: no circle."""
+    sizes = [made({"global_batch_sequences": size}, loss={"reference": REFERENCE}) for size in (128, 1024, 65536)]
+    losses = [run.value("final_loss") for run in sizes]
+    assert losses[0] == sizes[0].value("law_loss") and losses[0] <= losses[1] < losses[2]
+    over = sizes[2].value("batch_over_critical[main]")
+    assert sizes[2].value("critical_batch_tokens[main]") == sizes[0].value("critical_batch_tokens[main]")
+    assert sizes[2].value("seen_tokens") == pytest.approx(2e12 / (1.0 + over))
+    assert sizes[2].value("effective_over_reference") < 0.2 * sizes[0].value("effective_over_reference")
+
+
+PENALTY = {"low_precision_penalty": {"loss_increase": 0.05, "source": "own"}}
+WASTEFUL = {"critical_batch": {"tokens": 2**18, "source": "own"}}
+
+
+def test_optimum_and_code_length_are_on_the_terms_of_the_final_loss():
+    """Precision, batch, data and sites: the best shape of the compute is never worse, and the code ends at the final loss."""
+    run = made({"precision": "fp8-block"}, loss={**PENALTY, **WASTEFUL},
+               data={"unique_tokens": 2e12, "efficiency": {"factor": 1.3, "source": "own"}})  # fmt: skip
+    final = run.value("final_loss")
+    assert final > 1.05 * run.value("law_loss") * 0.999999
+    assert run.value("code_end_loss") == pytest.approx(final, rel=1e-12) and run.value("code_mean_loss") > final
+    best = {"law_parameters": run.value("optimal_parameters"), "run_tokens": run.value("optimal_tokens"), "unique_tokens": 1e15}
+    assert run.value("optimal_loss") < final
+    # the waste of the batch is that of the plan, so that it is held
+    held = {**best, "phase_step_tokens[main]": run.value("batch_over_critical[main]") * 2**18}
+    assert one(run, "final_loss", **held)[0] == pytest.approx(run.value("optimal_loss"), rel=1e-9)
+    sites = one(run, "code_end_loss", sync_loss_multiplier=2.0)[0]
+    assert sites == pytest.approx(one(run, "final_loss", sync_loss_multiplier=2.0)[0], rel=1e-12)
+    bound = {"run_compute_FLOP": run.value("data_bound_FLOP")}
+    law = scaling.Law(*(np.array([run.value(name)]) for name in ("own_floor", "own_size_scale", "own_data_scale", "law_alpha",
+                                                                 "law_beta")))  # fmt: skip
+    assert scaling.optimum(law, np.array([bound["run_compute_FLOP"]])).tokens[0] == pytest.approx(2e12, rel=1e-9)
+
+
+def test_a_model_too_small_for_its_vocabulary_codes_at_a_uniform_guess():
+    run = made(loss={})
+    tiny = {"law_parameters": 1e3, "vocabulary": 300.0}  # A/N^alpha alone is 44 nats
+    assert one(run, "code_bits", **tiny)[0] == pytest.approx(1e12 * math.log2(300))
+    assert one(run, "code_mean_loss", **tiny)[0] == pytest.approx(math.log(300))
+    assert one(run, "code_absorbed_bits", **tiny)[0] == pytest.approx(0.0, abs=1.0)
+
+
+def test_the_first_phase_of_a_run_of_many_epochs_reads_fresh_data():
+    """40 epochs, the first phase exactly one: its loss is the law's at that many fresh tokens."""
+    phases = [{"name": "first", "share": 0.025}, {"name": "rest"}]
+    run = made(loss={}, data={"unique_tokens": 2.5e10}, phases=phases)
+    fresh = made({"tokens": 2.5e10}, loss={})
+    assert run.value("phase_end_loss[first]") == pytest.approx(fresh.value("law_loss"), rel=1e-12)
+    assert run.value("phase_end_loss[rest]") == run.value("law_loss")
+
+
+def test_rungs_of_the_ladder_do_not_pay_for_the_batch_of_the_full_run():
+    plain = ladder.ladder(made(loss={}, ladder={}))
+    wasteful = ladder.ladder(made(loss=WASTEFUL, ladder={}))
+    assert [rung.loss for rung in wasteful.loss_rungs] == [rung.loss for rung in plain.loss_rungs]
+    assert wasteful.extrapolation.no_go_loss == plain.extrapolation.no_go_loss
 
 
 def test_a_bounded_batch_above_the_critical_one_is_no_plan():
     given = {"critical_batch": {"tokens": 2**19, "source": "own sweep"}}
-    told, bounded = made(loss=given), made(loss={**given, "batch": "bounded"})
+    told, bounded = made(loss={**given, "batch": "told"}), made(loss={**given, "batch": "bounded"})
     assert told.feasible and told.value("final_loss") == bounded.value("final_loss")
     what = "the global batch of phase main, 1,048,576 tokens, is 2 times its critical batch: run.loss.batch bounded allows 524,"
     assert not bounded.feasible and bounded.violations[0].startswith(what)
     assert made(loss={"batch": "bounded", "critical_batch": {"tokens": 2**20, "source": "own"}}).feasible
     text = " ".join(" ".join(run_outcome.lines(told)).split())
-    assert "ABOVE it, which wastes 66.7 % of its tokens and is not counted in the loss" in text
+    assert "ABOVE it it wastes 33.3 % of its tokens; not counted in the loss" in text
     assert "deepseek prints no loss to count it in" in refused(loss={"law": "deepseek", "batch": "counted"}).message
     assert "give run.loss.critical_batch" in refused(loss={"law": "llama3", "batch": "bounded"}).message
     assert not made(loss={"law": "llama3", "batch": "bounded", **given}).feasible
+    assert made(loss={"law": "llama3"}).feasible
+
+
+def test_what_a_law_without_a_loss_or_an_optimum_cannot_use_is_refused():
+    gain = {"factor": 2.0, "source": "own"}
+    error = refused(loss={"law": "llama3"}, data={"unique_tokens": 2e12, "efficiency": gain})
+    assert error.field == "run.data.efficiency" and "prints an optimum, no loss" in error.message
+    for law in ("kaplan", "llama3"):
+        error = refused(loss={"law": law, "reference": REFERENCE, "gains": [{"name": "data", **gain}]})
+        assert error.field == "run.loss.gains"
 
 
 def test_code_length_is_the_integral_of_the_loss():
@@ -476,6 +538,11 @@ def test_a_window_and_a_mixture_read_less():
     model = {"preset": "llama-3-8b", "sliding_window": {"window": 1024, "local": 3}}
     windowed = made(_spec={"model": model}, serving=SERVING)
     assert windowed.value("full_sequence_B") == pytest.approx(dense.value("served_kv_B") * (0.25 * 4500 + 0.75 * 1024))
+    long = {**SERVING, "prompt_tokens": 100_000, "output_tokens": 1}
+    whole, short = made(serving=long), made(_spec={"model": model}, serving=long)
+    attended = 0.25 * 50_000 + 0.75 * 1024 * (1 - 1024 / 200_000)
+    assert short.value("prefill_attended_tokens") == pytest.approx(attended)
+    assert short.value("prefill_work_s") < 0.6 * whole.value("prefill_work_s")
     mixture = made(_spec={"model": "mixtral-8x7b", "layout": {**SMALL["layout"], "ep": 8}}, serving={**SERVING, "batch": 1})
     experts = mixture.value("expert_parameters_stored")
     assert mixture.value("decode_read_B") == pytest.approx(mixture.value("served_weights_B") - 2 * experts * (1 - 2 / 8))
