@@ -14,7 +14,10 @@ pytest.importorskip("streamlit")
 
 from codesign.app import answers, state
 from codesign.app.pages import PAGES
-from codesign.report import figures
+from codesign.planner import plan
+from codesign.report import figures, review, view
+from codesign.run import run_plan
+from codesign.spec import load
 
 pytestmark = pytest.mark.browser
 
@@ -177,9 +180,10 @@ def test_a_number_opens_its_explanation(visit: Callable[..., Visit]) -> None:
 def test_the_spec_and_the_report_are_downloaded(visit: Callable[..., Visit], tmp_path: Path) -> None:
     one = visit().open(**{"layout.vpp": "4"})
     with one.page.expect_download() as waited:
-        one.page.get_by_role("button", name="Download the report").first.click()
-    waited.value.save_as(tmp_path / "report")
-    assert "llama-3.1-405b" in (tmp_path / "report").read_text()
+        one.page.get_by_role("button", name="Download the design review (HTML)").click()
+    waited.value.save_as(tmp_path / "review.html")
+    made = plan(load.load_text(state.examples()["llama-3.1-405b-h100"], ["layout.vpp=4"]))
+    assert (tmp_path / "review.html").read_text() == review.html(review.of_plan(made))
     one.page.get_by_role("tab", name="Files").click()
     one.settle()
     with one.page.expect_download() as waited:
@@ -193,7 +197,8 @@ def test_a_policy_and_a_strategy_are_adopted_and_shared(visit: Callable[..., Vis
     one = visit().open("run", example=WITH_RUN, part="Policies and spares")
     before = one.numbers()
     one.press("Adopt restart").until("run.policy", "restart")
-    assert one.numbers()[0] == "94.4 %" != before[0]
+    with_restart = run_plan(plan(load.load_text(state.examples()[WITH_RUN], ["run.policy=restart"])))
+    assert one.numbers()[0] == view.percent(with_restart.value("goodput")) != before[0]
     two = visit().open("sites", example=WITH_SITES, between="Strategies")
     two.page.get_by_role("button", name=re.compile("Adopt DiLoCo")).click()
     two.page.wait_for_function("location.search.includes('sync=')")

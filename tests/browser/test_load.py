@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 import pytest
@@ -59,7 +60,8 @@ def test_twenty_visits_are_answered_within_a_second_each_with_its_own_plan(app_u
     async def all_of_them() -> list[float]:
         return await asyncio.gather(*(visit(number, app_url, answers) for number in range(VISITS)))
 
-    opened = asyncio.run(all_of_them())
+    with ThreadPoolExecutor(1) as apart:  # Playwright keeps an event loop of its own in this thread
+        opened = apart.submit(lambda: asyncio.run(all_of_them())).result()
     times = sorted(seconds for _, _, seconds, _, _ in answers)
     print(f"{VISITS} visits, {len(times)} changes in {SECONDS:g} s: median {median(times):.3f} s, 9 of 10 within "
           f"{times[int(0.9 * len(times))]:.3f} s, longest {times[-1]:.3f} s; first page {median(opened):.2f} s")  # fmt: skip

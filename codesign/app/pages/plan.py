@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
 from codesign.app import charts, session
@@ -10,7 +13,8 @@ from codesign.app.parts import show_chart, show_explanation, show_figures, show_
 from codesign.app.session import Current
 from codesign.evidence import nearest
 from codesign.planner import Plan
-from codesign.report import explained, figures, markdown, moved, site_rows, strip, view, waterfall
+from codesign.report import explained, figures, moved, review, site_rows, strip, view, waterfall
+from codesign.report.review.document import Document
 
 
 def draw() -> None:
@@ -29,7 +33,7 @@ def draw() -> None:
         if tab.open:  # what is not looked at is not drawn
             with tab:
                 detail(solved, now.baseline)
-    _downloads(solved.plan)
+    _downloads(solved, now.baseline)
 
 
 # ---------------------------------------------------------------------------------------------------- the answer
@@ -141,6 +145,8 @@ def _pipeline(solved: Solved, _: Solved | None) -> None:
                        help="For ui.perfetto.dev, chrome://tracing and speedscope.")
 
 
+_FORMS = (("HTML", review.html, "html", "text/html"), ("Markdown", review.markdown, "md", "text/markdown"))
+
 # A tab a line; each draws the plan, and the baseline where it has a use for it.
 DETAILS = {
     "Time": _time, "Memory": _memory, "Traffic": _traffic, "Pipeline": _pipeline, "What limits it": _limits, "Explain": _explain,
@@ -148,6 +154,21 @@ DETAILS = {
 }
 
 
-def _downloads(plan: Plan) -> None:
-    st.download_button("Download the report (Markdown)", lambda: markdown.markdown(plan, nearest.nearest(plan)), "report.md",
-                       "text/markdown", on_click="ignore", icon=":material/download:", key="download-report")
+def _downloads(solved: Solved, baseline: Solved | None) -> None:
+    """The design review, made when it is asked for; with a baseline the review of the change from it as well."""
+    made: list[tuple[str, str, Callable[[], Document]]] = [
+        ("the design review", "review", partial(review.of_plan, solved.plan, solved.run))
+    ]
+    if baseline is not None:
+        pair = (solved.plan, solved.run), (baseline.plan, baseline.run)
+        made.append(("the review of the change", "change", partial(review.of_change, *pair)))
+    for what, name, document in made:
+        for form, write, ending, kind in _FORMS:
+            st.download_button(
+                f"Download {what} ({form})", partial(_written, write, document), f"{name}.{ending}", kind, on_click="ignore",
+                icon=":material/download:", key=f"download-{name}-{ending}",
+            )  # fmt: skip
+
+
+def _written(write: Callable[[Document], str], document: Callable[[], Document]) -> str:
+    return write(document())
