@@ -6,7 +6,7 @@ from codesign import graph, units
 from codesign.planner import Plan
 from codesign.report import search as shown
 from codesign.report import view
-from codesign.report.review.cited import Case, how
+from codesign.report.review.cited import Case, how, whose
 from codesign.report.review.document import Block, Section, Span, Strong, Words, paragraph, table
 from codesign.search.result import Candidate
 
@@ -22,12 +22,13 @@ def alternatives(case: Case) -> Section:
     tally = result.tally
     tried = "; ".join(f"{name}: {values}" for name, values in case.around.searched.items())
     blocks: list[Block] = [
+        *whose(case),
         paragraph(
             "Searched around the chosen layout: ",
             how("search", f"{tally['candidates']:,}"),
             " layouts, ",
             how("search", f"{tally['feasible']:,}"),
-            f" feasible, on the spec's own cluster and batch. {tried}. What is not listed "
+            f" feasible, on {_where(case)} own cluster and batch. {tried}. What is not listed "
             "is as chosen. A wider space: codesign search SPEC --free all.",
         )
     ]
@@ -35,6 +36,10 @@ def alternatives(case: Case) -> Section:
         return Section(anchor, title, (*blocks, paragraph("None of them is feasible.", tone="bad"), *_why_not(case)))
     blocks += [_standing(case), _near(case), *_slower(case), *_why_not(case)]
     return Section(anchor, title, tuple(blocks))
+
+
+def _where(case: Case) -> str:
+    return "the spec's" if case.sites is None else "its"
 
 
 def _standing(case: Case) -> Block:

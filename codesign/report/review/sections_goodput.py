@@ -70,6 +70,7 @@ def _answer(case: Case, run: RunPlan) -> Block:
 
 
 def _budget(case: Case, run: RunPlan) -> list[Block]:
+    left = 1.0 - run.value("other_share")
     policy, days = goodput.policies(run)[0], run.value("run_days")
     every = goodput.wall_clock(run)
     kept = {name: share for name, share in every.items() if share >= _LEAST or name == "goodput"}
@@ -78,7 +79,7 @@ def _budget(case: Case, run: RunPlan) -> list[Block]:
     bars, rows, at = [], list[list[Span | Words]](), 0.0
     for name, share, number in zip((*kept, "smaller losses"), (*kept.values(), rest), shown, strict=False):
         key = f"{_QUANTITY[name]}[{policy}]" if name in _QUANTITY else ""
-        value = case.of_run(key, f"{number:.2f} %") if key else how("share", f"{number:.2f} %")
+        value = case.of_run(key, f"{number:.2f} %") if key and left == 1.0 else how("share", f"{number:.2f} %")
         rows.append([name, value, how("share", f"{share * days:.3g}")])
         if name != "goodput":
             bars.append(Bar(name, at, share, f"{number:.2f} %", "lost"))
@@ -93,6 +94,14 @@ def _budget(case: Case, run: RunPlan) -> list[Block]:
                 f"Shares of the wall clock that are lost, one below the other; {view.percent(at)} in all.",
                 Waterfall(tuple(bars), at, (("lost", "share of the wall clock"),)),
             ),
+        )
+    if left < 1.0:
+        total, others = view.percent(run.value("goodput")), view.percent(left)
+        out.append(
+            paragraph(
+                "Goodput is ", case.of_run("goodput", total), " of the ", how("share", others),
+                " of the time that others leave for training.",
+            )
         )
     return out
 
