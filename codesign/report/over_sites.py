@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from codesign import sites, units
@@ -11,6 +12,8 @@ from codesign.planner import Plan
 from codesign.report import view
 from codesign.report.text import headline, wrap
 from codesign.run import RunPlan
+from codesign.search import attribution, compare
+from codesign.search.compare import Comparison
 from codesign.site_steps import Steps
 from codesign.spec.sites import Member, sync_of
 
@@ -33,6 +36,16 @@ def plans(run: RunPlan) -> dict[str, Plan]:
 def shown(plan: Plan, run: RunPlan | None) -> Plan:
     """The plan whose step is looked into: over sites that of the slowest, else the plan itself."""
     return slowest(run)[1] if run is not None and run.has_sites else plan
+
+
+def compared(a: Plan, b: Plan, runs: tuple[RunPlan, RunPlan] | None) -> Comparison:
+    """Two plans side by side; over sites, the steps of the slowest sites, and every field in which the specs differ."""
+    if runs is None or not any(run.has_sites for run in runs):
+        return compare.compare(a, b, runs)
+    one, other = shown(a, runs[0]), shown(b, runs[1])
+    found = compare.compare(one, other, runs)
+    fields = {change.field: change for change in (*found.changes, *attribution.changes(a, b))}
+    return replace(found, changes=tuple(fields.values()), given=(a, b))
 
 
 def members(run: RunPlan) -> tuple[Member, ...]:
@@ -175,5 +188,5 @@ def parts(run: RunPlan) -> list[dict[str, Any]]:
 
 
 __all__ = [
-    "across", "first_phase", "interval", "markdown", "members", "parts", "place", "plans", "screen", "shown", "slowest", "step", "to_dict", "what",
+    "across", "compared", "first_phase", "interval", "markdown", "members", "parts", "place", "plans", "screen", "shown", "slowest", "step", "to_dict", "what",
 ]

@@ -23,7 +23,6 @@ from codesign.report.review.cited import Case
 from codesign.report.review.document import Document, Section, keys
 from codesign.report.review.neighbourhood import around
 from codesign.run import RunPlan
-from codesign.search.compare import compare
 
 
 def case(plan: Plan, run: RunPlan | None, search: bool = True) -> Case:
@@ -59,7 +58,7 @@ def of_change(now: tuple[Plan, RunPlan | None], before: tuple[Plan, RunPlan | No
     """The review of a change from one plan to another. Nothing is searched: the comparison is the question."""
     one, other = case(*now, search=False), case(*before, search=False)
     runs = None if one.run is None or other.run is None else (other.run, one.run)
-    found = compare(other.plan, one.plan, runs)
+    found = over_sites.compared(other.given, one.given, runs)
     sections = (
         sections_change.answer(one, other, found),
         sections_change.changed(found),

@@ -84,13 +84,13 @@ def between(case: Case, name: str, show: Callable[[float], str]) -> Words:
     return words(how("joint", show(one.low)), " to ", how("joint", show(one.high)))
 
 
-def whose(case: Case) -> list[Paragraph]:
-    """Over sites, a line that says whose step a section looks into."""
+def whose(case: Case, what: str = "What follows is") -> list[Paragraph]:
+    """Over sites, a line that says whose step a section, or the part of it that `what` begins with, looks into."""
     if case.sites is None:
         return []
     if over_sites.across(case.sites):
-        return [paragraph("One pipeline over all sites: what follows is its step as if in one building.", tone="note")]
-    return [paragraph(f"What follows is the step of {over_sites.place(case.sites)}, alone.", tone="note")]
+        return [paragraph(f"{what} the step of one pipeline over all sites, as if in one building.", tone="note")]
+    return [paragraph(f"{what} the step of {over_sites.place(case.sites)}, alone.", tone="note")]
 
 
 def empty(anchor: str, title: str, *spans: Span) -> Section:

@@ -73,7 +73,8 @@ def _near(case: Case) -> Block:
             case.step("peak_B"),
         ]
     ]
-    for at, one in enumerate(case.around.best):
+    others = [one for one in case.around.best if not _same(one.plan, plan)]
+    for at, one in enumerate(others):
         slower = view.signed_percent(one.plan.step_s / plan.step_s - 1.0)
         rows.append(
             [
@@ -91,6 +92,11 @@ def _near(case: Case) -> Block:
         rows,
         ("step", "against chosen", "MFU", "fullest rank"),
     )
+
+
+def _same(one: Plan, plan: Plan) -> bool:
+    """Whether a layout is the chosen one, whose defaults the search has written out."""
+    return (one.step_s, one.value("peak_B")) == (plan.step_s, plan.value("peak_B"))
 
 
 def _own(plan: Plan) -> str:

@@ -98,13 +98,13 @@ def _exposed(case: Case) -> list[Block]:
                 one.why,
             ]
         )
-    heads = ("exposed", "time", "of the step", "carried by", "never removed", "hidden at", "why")
+    heads = ("exposed", "time", "of the step", "carried by", "never removed of it", "hidden at", "why")
     return [
         table(
             "Exposed communication: the level that carries it, and how much of its bandwidth would hide what can be hidden",
             heads,
             rows,
-            ("time", "of the step", "never removed", "hidden at"),
+            ("time", "of the step", "never removed of it", "hidden at"),
         )
     ]
 
@@ -116,7 +116,7 @@ def sensitivities(case: Case) -> Section:
     """Elasticities of the step to every input that moves it, and the intervals of what is predicted."""
     plan = case.plan
     found = view.elasticity_rows(plan, len(plan.elasticities))
-    blocks: list[Block] = [*whose(case)]
+    blocks: list[Block] = [*whose(case, "The elasticities are those of")]
     if found:
         bars = tuple((row["input"], row["elasticity"], f"{row['elasticity']:+.3f} %") for row in found[:MOST_BARS])
         rows = [

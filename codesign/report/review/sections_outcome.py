@@ -104,8 +104,11 @@ def _figures(case: Case, run: RunPlan) -> Block:
         *between(case, "energy_cost", lambda value: f"{value:,.0f}"),
     )
     put("tranche_delay_s", "delay by late hardware")
-    put("average_site_W", "mean power of the site")
-    put("peak_site_W", "peak power of the site")
+    of = "the site" if case.sites is None else "all sites"
+    put("average_site_W", f"mean power of {of}")
+    put("peak_site_W", f"peak power of {of}")
+    if "fits_power_cap" in has:
+        put("largest_site_peak_W", "peak of the largest site", None, "of ", case.of_run("power_cap_W"), " allowed")
     put("power_swing_W", "swing when all ranks stop")
     put(
         "run_energy_J",

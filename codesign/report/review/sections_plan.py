@@ -354,11 +354,11 @@ def _memory_chart(plan: Plan, groups: list[view.Row]) -> Stacks:
 def traffic(case: Case) -> list[Block]:
     """Traffic of one step by class and level of the network."""
     if not case.plan.traffic:
-        return [*whose(case), paragraph("Nothing is sent in a step: one rank.")]
+        return [*whose(case, "Inside a site, of"), paragraph("Nothing is sent in a step: one rank.")]
     shown = view.traffic_table(case.plan)
     heads = tuple(shown[0])
     rows: list[list[Span | Words]] = [
         [row["class"], row["level"], *(case.step(TRAFFIC[row["class"]], row[head]) for head in heads[2:])]
         for row in shown
     ]
-    return [*whose(case), table("Traffic of one step, by class and network level", heads, rows, heads[2:])]
+    return [*whose(case, "First the traffic of"), table("Traffic of one step, by class and network level", heads, rows, heads[2:])]
