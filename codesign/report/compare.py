@@ -52,7 +52,7 @@ def answer(c: Comparison, names: Sequence[str] = ("A", "B")) -> list[str]:
     lines = [] if all(fits) else [f"ONLY {a} FITS" if fits[0] else f"ONLY {b} FITS" if fits[1] else "NEITHER FITS"]
     called = {"A": a, "B": b}.get(c.faster or "", "")
     if c.over_sites is not None:
-        return [*lines, over_the_sites(c, names), f"one site alone, the slowest of each: {_lowered(_faster(c, called))}"]
+        return [*lines, over_the_sites(c, names), _one_site(c, called)]
     return [*lines, _faster(c, called), *_confidence(c, called)]
 
 
@@ -68,9 +68,13 @@ def over_the_sites(c: Comparison, names: Sequence[str]) -> str:
     return f"{called} IS PREDICTED TO BE FASTER: {steps}, {more} more tokens a second; no measured pair says how sure that is"
 
 
-def _lowered(text: str) -> str:
-    head, colon, rest = text.partition(":")
-    return f"{head[0]}{head[1:].lower()}{colon}{rest}"
+def _one_site(c: Comparison, called: str) -> str:
+    """What the slowest sites take alone, without the exchange."""
+    if c.faster is None:
+        return "the slowest sites take the same alone, without the exchange"
+    quick, slow = sorted((c.a.step_s, c.b.step_s))
+    alone = f"{units.show(quick, 's')} a step against {units.show(slow, 's')}"
+    return f"the slowest site of each alone, without the exchange: {alone}, {called} trains more tokens a second"
 
 
 def _faster(c: Comparison, called: str) -> str:
