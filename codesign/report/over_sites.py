@@ -162,11 +162,12 @@ def to_dict(run: RunPlan, given: Plan, nearest: Sequence[Any]) -> dict[str, Any]
     """
     name, plan = slowest(run)
     whole, own = given.to_dict(), plan.to_dict()
+    known = interval(run) or (None, None)
     tokens = run.value("run_tokens")
     return {
         **{key: whole[key] for key in ("schema_version", "spec_hash", "name", "notes", "overrides")},
         "verdict": {"feasible": run.feasible, "violations": list(run.violations)},
-        "step": {**step(run), **dict(zip(("lo_s", "hi_s"), interval(run) or (None, None), strict=True))},
+        "step": {**step(run), "lo_s": known[0], "hi_s": known[1]},
         "one_site": {
             "site": name,
             **{key: own[key] for key in ("layout", "step", "memory", "traffic", "elasticities", "footing", "verdict", "notes")},

@@ -43,7 +43,7 @@ Row = Mapping[str, Any]
 
 def answer(now: Case, before: Case, c: Comparison) -> Section:
     asked = now.review.question or "Is the plan as it is now better than the one before, and what moved?"
-    blocks: list[Block] = [paragraph(Strong("Question. "), asked), _verdict(now, before, c), *(_confidence(c) if c.over_sites is None else ())]
+    blocks: list[Block] = [paragraph(Strong("Question. "), asked), _verdict(now, before, c), *_confidence(c)]
     for name, case in (("Before", before), ("Now", now)):
         broken = case.broken
         blocks.append(
@@ -62,7 +62,8 @@ def answer(now: Case, before: Case, c: Comparison) -> Section:
 def _verdict(now: Case, before: Case, c: Comparison) -> Block:
     fits, fitted = not now.broken, not before.broken
     if not fits or not fitted:
-        which = "Neither plan is feasible." if not (fits or fitted) else f"Only the plan {'now' if fits else 'before'} is feasible."
+        one = f"Only the plan {'now' if fits else 'before'} is feasible."
+        which = one if fits or fitted else "Neither plan is feasible."
         return paragraph(Strong(which), tone="answer" if fits else "bad")
     if c.over_sites is not None:
         return _over_sites(now, c)
@@ -91,11 +92,12 @@ def _over_sites(now: Case, c: Comparison) -> Block:
         return paragraph(Strong("No difference over the sites: "), *times, ".", tone="answer")
     head = f"The plan now is predicted to be {'faster' if rate.b > rate.a else 'slower'}: "
     change = how("difference", f"{100.0 * (rate.b / rate.a - 1.0):+.2g} %")
-    return paragraph(Strong(head), *times, ", ", change, " tokens a second; no measured pair says how sure that is.", tone="answer")
+    unsure = " tokens a second; no measured pair says how sure that is."
+    return paragraph(Strong(head), *times, ", ", change, unsure, tone="answer")
 
 
 def _confidence(c: Comparison) -> list[Block]:
-    if c.faster is None:
+    if c.faster is None or c.over_sites is not None:
         return []
     held = c.confidence
     items = [

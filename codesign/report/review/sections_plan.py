@@ -361,4 +361,5 @@ def traffic(case: Case) -> list[Block]:
         [row["class"], row["level"], *(case.step(TRAFFIC[row["class"]], row[head]) for head in heads[2:])]
         for row in shown
     ]
-    return [*whose(case, "First the traffic of"), table("Traffic of one step, by class and network level", heads, rows, heads[2:])]
+    shown_first = table("Traffic of one step, by class and network level", heads, rows, heads[2:])
+    return [*whose(case, "First the traffic of"), shown_first]
