@@ -189,5 +189,6 @@ def parts(run: RunPlan) -> list[dict[str, Any]]:
 
 
 __all__ = [
-    "across", "compared", "first_phase", "interval", "markdown", "members", "parts", "place", "plans", "screen", "shown", "slowest", "step", "to_dict", "what",
+    "across", "compared", "first_phase", "interval", "markdown", "members", "parts", "place", "plans", "screen",
+    "shown", "slowest", "step", "to_dict", "what",
 ]
