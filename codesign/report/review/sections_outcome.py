@@ -153,7 +153,7 @@ def _figures(case: Case, run: RunPlan) -> Block:
             rows.append(
                 [
                     f"batch over the critical, {phase}",
-                    case.of_run(f"batch_over_critical[{phase}]", f"{over:.2g}"),
+                    case.of_run(f"batch_over_critical[{phase}]", f"{over:,.3g}" if over < 1000 else f"{over:,.0f}"),
                     words(
                         "critical batch ",
                         case.of_run(

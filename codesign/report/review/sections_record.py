@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,14 @@ def risks(case: Case) -> Section:
         for what, band in (("step time", plan.step_interval), ("memory", plan.memory_interval))
         if band.extrapolated
     ]
+    high_B, capacity_B = plan.memory_interval.high, plan.value("memory_B")
+    if plan.feasible and math.isfinite(high_B) and high_B > capacity_B:
+        found.append(
+            words(
+                f"memory{case.place}: the 80 % interval reaches ", how("interval", units.show(high_B, "B")), ", more than the ",
+                case.step("memory_B"), " of the device; a small run tells",
+            )
+        )
     if run is not None:
         found += [words(note) for note in dict.fromkeys(run.inputs.notes)]
     found.append(

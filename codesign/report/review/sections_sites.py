@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from codesign import units
 from codesign.report import view
@@ -16,6 +17,7 @@ from codesign.site_steps import Steps
 from codesign.spec.sites import sync_of
 
 MOST_ROWS = 12
+_WAY = ("class", "step_B", "mean_Bps", "peak_Bps", "link_share")  # ways that are alike in these share a row
 
 
 def sites(case: Case) -> Section:
@@ -126,10 +128,13 @@ def _between(run: RunPlan) -> list[Block]:
     every = sorted(site_tables.traffic(run), key=lambda row: -row["step_B"])
     if not every:
         return [paragraph("Nothing is sent between the sites.")]
+    alike: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in every:
+        alike.setdefault(tuple(row[name] for name in _WAY), []).append(row)
     rows = [
         [
             row["from"],
-            row["to"],
+            row["to"] if count == 1 else f"{row['to']}, and {count - 1:,} ways like it",
             row["class"],
             *(
                 how("sites", text)
@@ -141,13 +146,13 @@ def _between(run: RunPlan) -> list[Block]:
                 )
             ),
         ]
-        for row in every[:MOST_ROWS]
+        for row, count in [(rows[0], len(rows)) for rows in alike.values()][:MOST_ROWS]
     ]
     heads = ("from", "to", "class", "a step", "mean", "peak", "of the link")
     out: list[Block] = [table("Traffic from site to site, the largest first", heads, rows, heads[3:])]
-    if len(every) > MOST_ROWS:
+    if len(alike) > MOST_ROWS:
         out.append(
-            paragraph(how("counted", f"{len(every) - MOST_ROWS:,}"), " more rows: codesign plan SPEC --format json.")
+            paragraph(how("counted", f"{len(alike) - MOST_ROWS:,}"), " more rows: codesign plan SPEC --format json.")
         )
     return out
 
