@@ -343,6 +343,23 @@ def test_markdown_and_page_have_the_same_tables():
         assert [[cell or "" for cell in row] for row in rows] == written, caption
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_is_short_enough_for_a_comment_and_says_what_is_left_out(name):
+    text = review.markdown(document(name))
+    assert len(text) <= 65_536
+    assert ("Left out, to stay short" in text) == (name in (RUNNING, SITES, "ten-million"))
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= set(re.findall(r'<a id="([^"]+)"', text)), "a link leads nowhere"
+
+
+def test_what_a_reader_of_a_large_run_must_not_miss():
+    text = review.markdown(document("ten-million"))
+    assert "in each of 100 groups" in text and "What fails in one of the 100 groups" in text
+    assert "the 80 % interval reaches" in text, "memory may not fit"
+    assert "and 9,899 ways like it" in text
+    plain = review.markdown(document(RUNNING))
+    assert "Goodput is" in plain and "of the time that others leave for training" in plain
+
+
 def test_entries_of_the_appendix_explain_as_the_command_does():
     planned, run = made(RUNNING)
     for group in document(RUNNING).appendix:

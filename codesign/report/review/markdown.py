@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from codesign.report import view
-from codesign.report.review.appendix import EQUATIONS, METHODS, anchors_of
+from codesign.report.review.appendix import EQUATIONS, INPUTS, METHODS, anchors_of
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -26,7 +26,6 @@ from codesign.report.review.document import (
     Words,
 )
 
-
 LIMIT = 65_536  # characters of a comment on GitHub
 
 
@@ -34,7 +33,7 @@ def markdown(document: Document) -> str:
     """The whole review; the same document gives the same bytes. Every text is escaped.
 
     The appendix has the numbers that the review cites, not what lies below them: `codesign explain` has that. Where the
-    review would be longer than LIMIT, it leaves out first what each number follows from, then the numbers, and says so.
+    review would be longer than LIMIT, it leaves out first inputs and published equations, then all quantities, and says so.
     """
     whole = _cited_only(document)
     for left_out, shorter in (("", whole), (_INPUTS, _without_inputs(whole)), (_NUMBERS, _methods_only(whole))):
@@ -119,15 +118,19 @@ def _cited_only(document: Document) -> Document:
     return replace(document, appendix=tuple(one for one in kept if one.entries), anchors=anchors_of(kept))
 
 
-_INPUTS = "Left out, to stay short enough for a comment: what each number follows from"
+_INPUTS = "Left out, to stay short enough for a comment: inputs, and the published equations by their names"
 _NUMBERS = "Left out, to stay short enough for a comment: the numbers of the plan, each with its equation and inputs"
-_ELSEWHERE = "`codesign explain SPEC NAME` has it, and the review as HTML."
+_ELSEWHERE = "`codesign explain SPEC NAME` says it of each, and the review as HTML of all."
 
 
 def _without_inputs(document: Document) -> Document:
-    """Entries without their inputs."""
-    groups = [replace(one, entries=tuple(replace(entry, inputs=()) for entry in one.entries)) for one in document.appendix]
-    return replace(document, appendix=tuple(groups))
+    """Quantities with the names of their equations, but without inputs and the equations themselves."""
+    kept = tuple(
+        replace(one, entries=tuple(replace(entry, inputs=()) for entry in one.entries))
+        for one in document.appendix
+        if one.anchor not in (INPUTS, EQUATIONS)
+    )
+    return replace(document, appendix=kept, anchors=anchors_of(kept))
 
 
 def _methods_only(document: Document) -> Document:
