@@ -301,6 +301,26 @@ def test_what_breaks_a_run_over_sites_is_the_answer(capsys):
         assert "Not feasible." in text and all(entities.escape(message, quote=False) in text for message in broken)
 
 
+@pytest.mark.parametrize("one", ["pipeline", "one site"])
+def test_one_pipeline_over_sites_and_a_single_site_are_told_as_what_they_are(one):
+    layout = {"tp": 4, "pp": 2, "micro_batch": 1, "schedule": "1f1b", "order": ["tp", "cp", "ep", "dp", "pp"]}
+    link = {"between": ["west", "east"], "bandwidth": "400 Gb/s", "route_km": 1000}
+    several = {"sites": [{"name": "west"}, {"name": "east"}], "links": [link], "sync": {"strategy": "pipeline"}}
+    planned = plan({
+        "version": 1, "model": "llama-3-8b", "software": "megatron-core", "layout": layout,
+        "training": {"sequence_length": 8192, "global_batch_sequences": 384, "tokens": 1e12},
+        "cluster": {"profile": "h100-sxm-80gb", "accelerators": 256},
+        **(several if one == "pipeline" else {"sites": [{"name": "west"}]}),
+    })
+    of = review.of_plan(planned, run_plan(planned), search=False)
+    text = review.markdown(of)
+    assert not Page(review.html(of)).open
+    wanted = "one pipeline over all sites, as if in one building" if one == "pipeline" else "the step of west, alone"
+    assert wanted in text and "the slowest site, alone" not in text
+    low, high = re.search(r"\| days of the run \|.*?\| \[([\d.]+)\]\(#m-joint\) \| \[([\d.]+)\]", text).groups()
+    assert float(low) < float(high), "the error of the step is in the days"
+
+
 def test_a_change_of_the_links_alone_is_a_change_of_the_run():
     before, now = made(SITES), made(SITES, "links.0.bandwidth=10 Tb/s")
     of = review.of_change(now, before)

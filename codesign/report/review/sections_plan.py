@@ -113,7 +113,8 @@ def over(case: Case, run: RunPlan) -> Words:
     if len(over_sites.members(run)) == 1:
         return words(total, " a step, ", rate)
     parts: Words = (
-        case.of_run(f"phase_healthy_step_s[{phase}]"), " on the slowest site, ",
+        case.of_run(f"phase_healthy_step_s[{phase}]"),
+        " as if in one building, " if over_sites.across(run) else " on the slowest site, ",
         case.of_run(f"phase_sync_exposed_s[{phase}]"), " for the exchange between sites; ", rate,
     )
     return words(total, " a step over the sites: ", *parts)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from codesign import units
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review import sections_plan
 from codesign.report.review.cited import Case, how
 from codesign.report.review.document import Block, Bullets, Name, Section, Span, Strong, Words, paragraph, table, words
@@ -83,6 +83,7 @@ def _work(case: Case, run: RunPlan) -> Block:
     for site in own.members:
         alike.setdefault((id(own.plans[site.name]), site.entry), []).append(site.name)
     known = {site.name: site for site in own.members}
+    first = {id(plan): name for name, plan in over_sites.plans(run).items()}  # sites that share a plan share its name
     rows: list[list[Span | Words]] = []
     for names in alike.values():
         plan = own.plans[names[0]]
@@ -91,7 +92,7 @@ def _work(case: Case, run: RunPlan) -> Block:
                 names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} like it",
                 how("counted", f"{known[names[0]].cluster.accelerators:,}"),
                 how("sites", f"{own.sequences[names[0]]:,}"),
-                case.of_run(f"phase_site_step_s[{phase}/{names[0]}]", units.show(plan.step_s, "s")),
+                case.of_run(f"phase_site_step_s[{phase}/{first[id(plan)]}]", units.show(plan.step_s, "s")),
                 how("share", view.percent(1.0 - plan.step_s / slowest)),
             ]
         )
