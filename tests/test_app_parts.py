@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
-from codesign import cli
+from codesign import cli, units
 from codesign.app import answers, fields, specs, state, uploads
 from codesign.cli import what_if as command
 from codesign.errors import SpecError
@@ -75,7 +76,29 @@ def test_figures_and_waterfall_are_those_of_the_plan(name):
     assert {row["kind"] for row in waterfall.rows(solved.plan)} <= set(palette.KINDS)
     for quantity in ("step_s", *(one.quantity for one in figures.figures(solved.plan, solved.run))):
         assert quantity in explained.names(solved.plan, solved.run)
-        assert f"def {quantity}(" in explained.explain(solved.plan, solved.run, quantity).equation
+        assert f"def {quantity.partition('[')[0]}(" in explained.explain(solved.plan, solved.run, quantity).equation
+
+
+@pytest.mark.parametrize("name", ["frontier-100k-two-sites", "ten-million", "gpt4-retrain"])
+def test_figures_of_a_run_are_those_of_the_command(name, tmp_path, capsys):
+    """Over sites step and tokens are the run's own; days have the interval that `plan` prints."""
+    text = state.examples()[name]
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
+    assert cli.main(["plan", str(tmp_path / "spec.yaml"), "--format", "json"]) == 0
+    data, solved = json.loads(capsys.readouterr().out), answers.answer(text).solved
+    seen = {one.label.partition(",")[0]: one for one in figures.figures(solved.plan, solved.run)}
+    step = data["step"]
+    assert seen["Step time"].value == units.show(step["step_s"], "s")
+    assert seen["Step time"].interval == f"80 %: {units.show(step['lo_s'], 's')} to {units.show(step['hi_s'], 's')}"
+    spreads = data["run"]["outcome"]["intervals"]
+    end = spreads.get("calendar_s", spreads["run_wall_s"])
+    assert seen["Days"].value == f"{data['run']['outcome']['calendar_s'] / 86400:,.1f}"
+    assert seen["Days"].interval == f"80 %: {end['low'] / 86400:,.1f} to {end['high'] / 86400:,.1f}"
+    assert figures.verdict(solved.plan, solved.run) == ["Feasible."]
+    one = data.get("one_site", data)
+    assert seen["MFU"].value == f"{100 * one['step']['mfu']:.1f} %"
+    if "one_site" in data:
+        assert seen["MFU"].label == f"MFU, {one['site']}" and seen["Step time"].label == "Step time, all sites"
 
 
 def test_every_part_of_the_step_has_its_kind():

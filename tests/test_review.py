@@ -15,7 +15,7 @@ import pytest
 from codesign import units
 from codesign.cli import main
 from codesign.planner import Plan, plan
-from codesign.report import review, view
+from codesign.report import over_sites, review, view
 from codesign.report.review import document as blocks
 from codesign.report.review import neighbourhood, sections_plan, strip, svg
 from codesign.report.review.methods import METHODS
@@ -255,9 +255,87 @@ def test_numbers_of_the_page_are_those_of_the_command(capsys):
     ]
 
 
+@pytest.mark.parametrize("name", [SITES, "ten-million"])
+def test_numbers_of_a_run_over_sites_are_those_of_the_command(name, capsys):
+    """The head is the run's; what one site does is named as that site's."""
+    code = main(["plan", str(EXAMPLES / f"{name}.yaml"), "--format", "json"])
+    data, seen = json.loads(capsys.readouterr().out), page(name)
+    text = review.markdown(document(name))
+    site = f"{data['one_site']['site']}, the slowest site"
+    answer, step, one = seen.rows("The answer in figures"), data["step"], data["one_site"]
+    over, rate = (next(row for label, row in answer.items() if label.startswith(f"{what} over the sites")) for what in (
+        "step time", "throughput"))
+    assert over[0] == units.show(step["step_s"], "s") and rate[0] == units.show(step["tokens_per_s"], "tokens_per_s")
+    assert over[1].startswith(f"{units.show(step['lo_s'], 's')} to {units.show(step['hi_s'], 's')}")
+    assert answer[f"step time ({site})"][0] == units.show(one["step"]["step_s"], "s")
+    assert answer[f"MFU ({site})"][0] == view.percent(one["step"]["mfu"])
+    assert answer[f"fullest rank ({site})"][0] == units.show(one["memory"]["peak_B"], "B")
+    assert ("**Feasible.**" in text) == data["verdict"]["feasible"] == (code == 0)
+    spreads = data["run"]["outcome"]["intervals"]
+    days, between = answer["length of the run"]
+    end = spreads.get("calendar_s", spreads["run_wall_s"])
+    assert days == f"{data['run']['outcome']['calendar_s'] / 86400:.1f} d"
+    assert between.startswith(f"{end['low'] / 86400:.1f} to {end['high'] / 86400:.1f} days; ends ")
+    intervals = seen.rows("80 % intervals")
+    assert intervals["days of the run"][:3] == [f"{end[at] / 86400:.1f}" for at in ("value", "low", "high")]
+    energy = spreads["run_energy_J"]
+    assert intervals["energy at the meter"][:3] == [f"{energy[at] / 3.6e9:,.0f} MWh" for at in ("value", "low", "high")]
+    assert intervals["end of the run"][0] == data["run"]["outcome"]["phases"][-1]["end"]
+    parts = seen.rows("Where the time goes")
+    for part, value in one["step"]["parts"].items():
+        if value >= 5e-4 * one["step"]["step_s"]:
+            assert float(parts[view.label(part)][0]) == pytest.approx(value, abs=1.01e-4)
+    assert data["spec_hash"][:12] in document(name).subtitle and seen.rows("Manifest")["spec hash"] == [data["spec_hash"]]
+    assert text.count(f"{site}, alone.") >= 5
+
+
+def test_what_breaks_a_run_over_sites_is_the_answer(capsys):
+    """A deadline, a power cap, a site that does not fit: what `plan` says, and the exit code."""
+    for change, words in (("run.deadline=2028-01-20", "deadline"), ("run.power.cap_W=20 MW", "cap")):
+        spec = str(EXAMPLES / f"{SITES}.yaml")
+        assert main(["plan", spec, "--set", change, "--format", "json"]) == 1
+        broken = json.loads(capsys.readouterr().out)["verdict"]["violations"]
+        assert main(["report", spec, "--set", change, "--no-search", "--format", "html"]) == 1
+        text = capsys.readouterr().out
+        assert broken and words in " ".join(broken)
+        assert "Not feasible." in text and all(entities.escape(message, quote=False) in text for message in broken)
+
+
+@pytest.mark.parametrize("one", ["pipeline", "one site"])
+def test_one_pipeline_over_sites_and_a_single_site_are_told_as_what_they_are(one):
+    layout = {"tp": 4, "pp": 2, "micro_batch": 1, "schedule": "1f1b", "order": ["tp", "cp", "ep", "dp", "pp"]}
+    link = {"between": ["west", "east"], "bandwidth": "400 Gb/s", "route_km": 1000}
+    several = {"sites": [{"name": "west"}, {"name": "east"}], "links": [link], "sync": {"strategy": "pipeline"}}
+    planned = plan({
+        "version": 1, "model": "llama-3-8b", "software": "megatron-core", "layout": layout,
+        "training": {"sequence_length": 8192, "global_batch_sequences": 384, "tokens": 1e12},
+        "cluster": {"profile": "h100-sxm-80gb", "accelerators": 256},
+        **(several if one == "pipeline" else {"sites": [{"name": "west"}]}),
+    })
+    of = review.of_plan(planned, run_plan(planned), search=False)
+    text = review.markdown(of)
+    assert not Page(review.html(of)).open
+    wanted = "one pipeline over all sites, as if in one building" if one == "pipeline" else "the step of west, alone"
+    assert wanted in text and "the slowest site, alone" not in text
+    low, high = re.search(r"\| days of the run \|.*?\| \[([\d.]+)\]\(#m-joint\) \| \[([\d.]+)\]", text).groups()
+    assert float(low) < float(high), "the error of the step is in the days"
+
+
+def test_a_change_of_the_links_alone_is_a_change_of_the_run():
+    before, now = made(SITES), made(SITES, "links.0.bandwidth=10 Tb/s")
+    of = review.of_change(now, before)
+    seen, text = Page(review.html(of)), review.markdown(of)
+    assert "**The plan now is predicted to be slower:**" in text
+    row = seen.rows("Figures of the run")["step over sites"]
+    assert row[:2] == [units.show(over_sites.step(run)["step_s"], "s") for _, run in (before, now)]
+    assert seen.rows("Fields of the resolved spec that differ").keys() == {"links.0.bandwidth"}
+    assert {one.key for one in numbers(of)} <= set(of.anchors)
+    assert f"against {before[0].spec_hash[:12]}" in of.subtitle and now[0].spec_hash[:12] in of.subtitle
+
+
 @pytest.mark.parametrize("name", [PLAIN, "deepseek-v3-h800", SITES])
 def test_memory_columns_add_up_and_are_the_ranks(name):
-    planned, _ = made(name)
+    planned = over_sites.shown(*made(name))
     heads, *rows = next(
         rows for caption, rows in page(name).tables.items() if caption.startswith("Memory by pipeline rank")
     )
@@ -283,6 +361,23 @@ def test_markdown_and_page_have_the_same_tables():
             for row in (cells[0], *cells[2:])
         ]
         assert [[cell or "" for cell in row] for row in rows] == written, caption
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_is_short_enough_for_a_comment_and_says_what_is_left_out(name):
+    text = review.markdown(document(name))
+    assert len(text) <= 65_536
+    assert ("Left out, to stay short" in text) == (name in (RUNNING, SITES, "ten-million"))
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= set(re.findall(r'<a id="([^"]+)"', text)), "a link leads nowhere"
+
+
+def test_what_a_reader_of_a_large_run_must_not_miss():
+    text = review.markdown(document("ten-million"))
+    assert "in each of 100 groups" in text and "What fails in one of the 100 groups" in text
+    assert "the 80 % interval reaches" in text, "memory may not fit"
+    assert "and 9,899 ways like it" in text
+    plain = review.markdown(document(RUNNING))
+    assert "Goodput is" in plain and "of the time that others leave for training" in plain
 
 
 def test_entries_of_the_appendix_explain_as_the_command_does():
@@ -576,5 +671,5 @@ def test_a_change_of_nothing_says_so():
 
 def test_only_one_of_two_plans_fits():
     large = made(PLAIN, "training.sequence_length=65536")
-    assert "Only the plan before fits" in review.markdown(review.of_change(large, made(PLAIN)))
-    assert "Only the plan now fits" in review.markdown(review.of_change(made(PLAIN), large))
+    assert "Only the plan before is feasible" in review.markdown(review.of_change(large, made(PLAIN)))
+    assert "Only the plan now is feasible" in review.markdown(review.of_change(made(PLAIN), large))

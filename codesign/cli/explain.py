@@ -35,14 +35,17 @@ def explain(
 ) -> None:
     """The tree under a number: its equation, its inputs with their values, their sources.
 
-    With --set or --override also the value before and after.
+    With --set or --override also the value before and after. Of a spec with `sites:` a quantity of the step is that of the
+    slowest site.
     """
     from codesign.report import text
 
     form = chosen_format(written, output)
     loaded = loaded_spec(spec, sets)
-    made = planned(loaded, override)
-    run = None if _known(made.values, quantity) else _run_with(quantity, loaded, made)
+    made, place = _looked_at(loaded, planned(loaded, override))
+    run = None if _known(made.values, quantity) else _run_with(quantity, loaded, planned(loaded, override))
+    if place and run is None:
+        say(f"note: {quantity} of {place}, alone; the step over the sites is phase_run_step_s")
     trees = _trees(made, quantity, depth) if run is None else _run_trees(run, made, quantity, depth)
     labels = text.labels_in(made)
     changes = _changes(spec, run is not None, trees) if sets or override else []
@@ -62,6 +65,14 @@ def explain(
         lines = "".join(f"{text.change(**change)}\n" for change in changes)
         sections = [lines, *(write(tree, labels) for tree in trees), block]
         emit("\n".join(section for section in sections if section), output, keep=spec)
+
+
+def _looked_at(loaded: Loaded, made: Plan) -> tuple[Plan, str]:
+    """The plan whose step is explained: over sites that of the slowest, and its name."""
+    from codesign.report import over_sites
+
+    run = run_of(loaded, made) if loaded.spec.sites else None
+    return over_sites.shown(made, run), over_sites.place(run) if run is not None else ""
 
 
 def _known(values: Mapping[Any, Any], quantity: str) -> bool:
@@ -116,7 +127,7 @@ def _changes(spec: str, of_run: bool, trees: Sequence[graph.Explanation]) -> lis
     try:
         loaded = loaded_spec(spec, None)
         step = planned(loaded)
-        base: Plan | RunPlan | None = _run_with(trees[0].name, loaded, step) if of_run else step
+        base: Plan | RunPlan | None = _run_with(trees[0].name, loaded, step) if of_run else _looked_at(loaded, step)[0]
     except CodesignError as error:
         say(f"no comparison, the spec without --set has no plan: {error}")
         return []

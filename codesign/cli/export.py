@@ -49,6 +49,8 @@ def export(
         raise
     for note in written.notes:
         say(f"note: {note}")
+    if loaded.spec.sites:
+        say("note: this launches layout: on cluster:, the template of the sites, and says nothing of each of them")
     emit(written.text, output, keep=spec)
     raise typer.Exit(0 if made.feasible else 1)
 

@@ -31,7 +31,8 @@ def say_step_only(spec: Spec, file: str) -> None:
 
     written = [f"{name}:" for name in SECTIONS if getattr(spec, name)]
     if written:
-        say(f"note: the answer is about the step alone, without {', '.join(written)} of {file}; codesign plan reads them")
+        step = "the step on cluster: alone, the template of the sites" if spec.sites else "the step alone"
+        say(f"note: the answer is about {step}, without {', '.join(written)} of {file}; codesign plan reads them")
 
 
 def chooser(spec: str, sets: Sequence[str] | None, free: Sequence[str] | None, workers: int) -> Chooser | None:

@@ -9,7 +9,7 @@ import typer
 
 from codesign.cli.options import STYLE, Output, Sets, SpecPath, epilog
 from codesign.cli.output import emit, say
-from codesign.cli.specs import loaded_spec, planned
+from codesign.cli.specs import loaded_spec, planned, run_of
 from codesign.errors import SpecError
 
 commands = typer.Typer(**STYLE)
@@ -34,14 +34,21 @@ def timeline(
 
     A trace in the Chrome format (ui.perfetto.dev, chrome://tracing, speedscope). Its totals are the plan's; how far the
     event replay of the schedule is from the plan is in the file and on stderr. Exit 1 where the layout is not feasible; the
-    trace is written all the same. Of a run with phases or sites it is the step of the layout in the spec.
+    trace is written all the same. Of a run with phases it is the step of the layout in the
+    spec, over sites that of the slowest site.
     """
     from codesign import timeline as room
 
     if output is not None and output != "-" and Path(output).suffix.lower() != ".json":
         raise SpecError(f"-o {output}: a trace is JSON; write to a file that ends in .json")
     chosen = None if ranks is None else _ranks(ranks)
-    made = planned(loaded_spec(spec, sets))
+    loaded = loaded_spec(spec, sets)
+    made = planned(loaded)
+    if loaded.spec.sites and (run := run_of(loaded, made)) is not None:
+        from codesign.report import over_sites
+
+        made = over_sites.shown(made, run)
+        say(f"note: the step of {over_sites.place(run)}, alone; the exchange between sites is not in it")
     line = room.timeline(made, room.MAX_EVENTS if max_events is None else max_events, chosen)
     for note in line.notes:
         say(f"note: {note}")

@@ -45,6 +45,7 @@ def _axes(run: RunPlan) -> tuple[tuple[str, ...], dict[str, Array]]:
         of.append("step time")
         factor = _factor(step, known.low / plan.step_s, known.high / plan.step_s)
         names = [f"phase_{part}_s[{phase}]" for part in _PARTS]
+        names += [name for name in leaves if name.startswith(f"phase_site_step_s[{phase}/")]  # over sites they are the step
         axes.update({name: leaves[name].value * factor for name in names if name in leaves})
     ends = run.inputs.structure.get("published_interval")
     if ends is not None:

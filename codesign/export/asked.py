@@ -43,7 +43,7 @@ NOT_CARRIED = {
     "name": "a name",
 }  # fmt: skip
 # Sections that go on past the step, or look for another one: left out of a launch.
-LEFT_OUT = ("search", "run", "sites", "links", "sync")
+LEFT_OUT = ("search", "run", "sites", "links", "sync", "review")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from codesign.quantities import (
 )
 
 # what every run is asked for; its sections add theirs
-TARGETS = ("productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
+TARGETS = ("phase_tokens_per_s", "productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours")
 
 _MODULES = (data, goodput, groups, loss, money, policies, power, reliability, run, serving, serving_communication, sites)
 

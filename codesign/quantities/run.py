@@ -40,6 +40,12 @@ def phase_run_step_s(phase_healthy_step_s, phase_sync_exposed_s) -> Array:
     return phase_healthy_step_s + phase_sync_exposed_s
 
 
+@quantity("tokens_per_s", over="phase", source="definition")
+def phase_tokens_per_s(phase_step_tokens, phase_run_step_s) -> Array:
+    """Tokens a second while the steps of a phase run: no failure, nothing else on the cluster."""
+    return phase_step_tokens / phase_run_step_s
+
+
 @quantity("s", source="steps x step")
 def productive_s(phase_steps, phase_run_step_s) -> Array:
     """Time of all steps if none is lost."""

@@ -25,6 +25,7 @@ FIGURES = {
 }  # fmt: skip
 
 OF_A_RUN = {
+    "phase_run_step_s": "step over sites", "phase_tokens_per_s": "tokens over sites",
     "run_wall_s": "time of the run", "run_tokens_per_s": "tokens of the run", "goodput": "goodput",
     "failures_per_day": "failures a day", "run_accelerators": "accelerators", "run_accelerator_hours": "accelerator-hours",
     "final_loss": "final loss", "effective_FLOP": "effective compute", "sites_gain": "gain of the sites",
@@ -47,10 +48,33 @@ Row = dict[str, Any]
 def answer(c: Comparison, names: Sequence[str] = ("A", "B")) -> list[str]:
     """The verdict in a few sentences: fit, which is faster, how sure. `names` are what the two are called."""
     a, b = names
-    fits = (c.a.feasible, c.b.feasible)
+    fits = c.fits
     lines = [] if all(fits) else [f"ONLY {a} FITS" if fits[0] else f"ONLY {b} FITS" if fits[1] else "NEITHER FITS"]
     called = {"A": a, "B": b}.get(c.faster or "", "")
+    if c.over_sites is not None:
+        return [*lines, over_the_sites(c, names), _one_site(c, called)]
     return [*lines, _faster(c, called), *_confidence(c, called)]
+
+
+def over_the_sites(c: Comparison, names: Sequence[str]) -> str:
+    """Which of two runs over sites trains more tokens a second; no pair of measured runs speaks for several sites."""
+    assert c.over_sites is not None
+    step, rate = c.over_sites
+    if rate.a == rate.b:
+        return f"NO DIFFERENCE OVER THE SITES: both give {units.show(rate.a, 'tokens_per_s')}"
+    called, quick, slow = (names[1], step.b, step.a) if rate.b > rate.a else (names[0], step.a, step.b)
+    more = _per_cent(max(rate.a, rate.b) / min(rate.a, rate.b) - 1.0)
+    steps = f"{units.show(quick, 's')} a step over the sites against {units.show(slow, 's')}"
+    return f"{called} IS PREDICTED TO BE FASTER: {steps}, {more} more tokens a second; no measured pair says how sure that is"
+
+
+def _one_site(c: Comparison, called: str) -> str:
+    """What the slowest sites take alone, without the exchange."""
+    if c.faster is None:
+        return "the slowest sites take the same alone, without the exchange"
+    quick, slow = sorted((c.a.step_s, c.b.step_s))
+    alone = f"{units.show(quick, 's')} a step against {units.show(slow, 's')}"
+    return f"the slowest site of each alone, without the exchange: {alone}, {called} trains more tokens a second"
 
 
 def _faster(c: Comparison, called: str) -> str:
@@ -258,7 +282,7 @@ def _answer(c: Comparison) -> str:
     lines = [text.wrap(line, "    ", "") for line in answer(c)]
     for name, plan in (("A", c.a), ("B", c.b)):
         lines.append(text.wrap(text.headline(plan), "   ", f"{name}  "))
-        if not plan.feasible:
+        if not plan.feasible and not _is_over_sites(c):
             lines.append("   does not fit")
             lines += [text.wrap(message, "     ", "   - ") for message in plan.violations]
     lines += [text.wrap(message, "     ", "   ") for message in _unfit_runs(c)]
@@ -269,9 +293,14 @@ def _unfit_runs(c: Comparison) -> list[str]:
     """What breaks a run and not its plan's own step, which is told already."""
     found = []
     for name, plan, run in zip("AB", (c.a, c.b), c.runs or (), strict=False):
-        new = [message for message in run.violations if not message.endswith(plan.violations)]
+        known = () if run.has_sites else plan.violations  # over sites the run says all, and which site
+        new = [message for message in run.violations if not (known and message.endswith(known))]
         found += [f"the run of {name} is not feasible: {message}" for message in new]
     return found
+
+
+def _is_over_sites(c: Comparison) -> bool:
+    return c.runs is not None and any(run.has_sites for run in c.runs)
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -316,7 +345,7 @@ def compare_markdown(c: Comparison) -> str:
     sections = [
         "# A against B",
         view.bullets(answer(c)),
-        "\n".join(f"- {letter}: {headline}{_unfit(plan)}" for letter, headline, plan in names),
+        "\n".join(f"- {letter}: {headline}{'' if _is_over_sites(c) else _unfit(plan)}" for letter, headline, plan in names),
         view.bullets(_unfit_runs(c)),
         _titled("Where the time moves", part_rows(c)),
         _reasons(c),

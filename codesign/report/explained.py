@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign import graph
 from codesign.planner import Plan
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.run import RunPlan
 
 _FIRST = ("step_s", "mfu", "job_tokens_per_s", "peak_B")
@@ -25,7 +25,7 @@ class Explained:
 
 def names(plan: Plan, run: RunPlan | None = None) -> list[str]:
     """Everything that has an explanation: the first figures, the run's quantities, then all by name."""
-    of_plan = view.quantity_names(plan)
+    of_plan = view.quantity_names(over_sites.shown(plan, run))
     of_run = [
         name if member is None else f"{name}[{member}]" for name, member in (step.key for step in run.program.steps)
         if isinstance(run.values[name, member], np.ndarray)
@@ -35,7 +35,11 @@ def names(plan: Plan, run: RunPlan | None = None) -> list[str]:
 
 
 def explain(plan: Plan, run: RunPlan | None, name: str, depth: int = 1) -> Explained:
-    """The explanation of one number, `depth` levels down; of the run where it has it, else of the plan."""
+    """The explanation of one number, `depth` levels down; of the run where it has it, else of the plan.
+
+    Over sites the plan is that of the slowest.
+    """
+    plan = over_sites.shown(plan, run)
     base, _, member = name.partition("[")
     of_run = run is not None and (base, member.rstrip("]") or None) in run.values
     tree = run.explain(name, depth) if run is not None and of_run else plan.explain(name, depth)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign import units
-from codesign.decisions import calendar
-from codesign.decisions import interval as joint
+from codesign.decisions import calendar, interval, joint
 from codesign.planner import Interval, Plan
+from codesign.report import over_sites, view
 from codesign.report import run as beyond
-from codesign.report import view
-from codesign.run import RunPlan, evaluate
+from codesign.run import RunPlan
 
 DAY_S = 86400.0
 
@@ -45,6 +44,7 @@ class Kind:
     text: Callable[[float], str]
     difference: Callable[[float], str] | None = None
     of_run: bool = False
+    over_sites: str = ""  # the quantity of a phase that stands for it over sites
 
 
 def figures(
@@ -52,14 +52,15 @@ def figures(
 ) -> list[Figure]:
     """Step, MFU, tokens a day, memory headroom; days and loss where there is a run. `before`: the baseline's plan and run.
 
-    `kinds`: other figures in their place; those that the run does not have are left out.
+    Over sites step and tokens are those of the run over them, MFU and memory those of the slowest site. `kinds`: other
+    figures in their place; those that the run does not have are left out.
     """
     return [_figure(kind, plan, run, before) for kind in kinds or _KINDS if not kind.of_run or _has(run, kind.quantity)]
 
 
 def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
     """The answer in a line, and a line for each constraint of the step and of the run that does not hold."""
-    broken = [*plan.violations, *beyond.violations(plan, run)]
+    broken = beyond.broken(plan, run)
     return [view.verdict(broken), *broken]
 
 
@@ -68,14 +69,26 @@ def _has(run: RunPlan | None, name: str) -> bool:
 
 
 def _figure(kind: Kind, plan: Plan, run: RunPlan | None, before: tuple[Plan, RunPlan | None] | None) -> Figure:
+    then_of = None if before is None else (over_sites.shown(*before), before[1])
+    plan = over_sites.shown(plan, run)
     now, span = kind.value(plan, run), kind.span(plan, run)
     between = f"80 %: {kind.text(span[0])} to {kind.text(span[1])}" if span else "no interval known"
     delta, better = None, "same"
-    if before is not None and (not kind.of_run or _has(before[1], kind.quantity)):
-        then = kind.value(*before)
+    if then_of is not None and (not kind.of_run or _has(then_of[1], kind.quantity)):
+        then = kind.value(*then_of)
         delta = "no change" if now == then else _change(kind, now, then)
         better = "same" if now == then else kind.better
-    return Figure(kind.label, kind.text(now), between, delta, better, kind.quantity, kind.of_run)
+    label, quantity = _named(kind, run)
+    return Figure(label, kind.text(now), between, delta, better, quantity, kind.of_run)
+
+
+def _named(kind: Kind, run: RunPlan | None) -> tuple[str, str]:
+    """Label and quantity; over sites those of the run, or the site that is looked into."""
+    if run is None or not run.has_sites or kind.of_run:
+        return kind.label, kind.quantity
+    if kind.over_sites:
+        return f"{kind.label}, all sites", f"{kind.over_sites}[{over_sites.first_phase(run)}]"
+    return f"{kind.label}, {over_sites.slowest(run)[0]}", kind.quantity
 
 
 def _change(kind: Kind, now: float, then: float) -> str:
@@ -98,7 +111,18 @@ def _known(found: Interval) -> bool:
     return bool(np.isfinite(found.low))
 
 
-def _step_span(plan: Plan, _: RunPlan | None) -> Span | None:
+def _step(plan: Plan, run: RunPlan | None) -> float:
+    return over_sites.step(run)["step_s"] if run is not None and run.has_sites else plan.step_s
+
+
+def _day_rate(plan: Plan, run: RunPlan | None) -> float:
+    over = run is not None and run.has_sites
+    return DAY_S * (over_sites.step(needs(run))["tokens_per_s"] if over else plan.value("job_tokens_per_s"))
+
+
+def _step_span(plan: Plan, run: RunPlan | None) -> Span | None:
+    if run is not None and run.has_sites:
+        return over_sites.interval(run)
     found = plan.step_interval
     return (found.low, found.high) if _known(found) else None
 
@@ -114,8 +138,8 @@ def _rate_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
 
 
 def _day_rate_span(plan: Plan, run: RunPlan | None) -> Span | None:
-    found = _rate_span("job_tokens_per_s")(plan, run)
-    return (found[0] * DAY_S, found[1] * DAY_S) if found else None
+    found, tokens = _step_span(plan, run), _day_rate(plan, run) * _step(plan, run)
+    return (tokens / found[1], tokens / found[0]) if found else None
 
 
 def _headroom(plan: Plan, _: RunPlan | None) -> float:
@@ -131,36 +155,28 @@ def _days(_: Plan, run: RunPlan | None) -> float:
     return calendar.end_s(needs(run)) / DAY_S
 
 
-def _days_span(plan: Plan, run: RunPlan | None) -> Span | None:
-    name = "phase_end_calendar_s" if ("phase_end_calendar_s", None) in needs(run).values else "phase_end_wall_s"
-    found = run_span(name)(plan, run)
-    return (found[0] / DAY_S, found[1] / DAY_S) if found else None
+def _days_span(_: Plan, run: RunPlan | None) -> Span | None:
+    """The interval of days that `plan` prints: errors of the step and failure rates drawn together."""
+    spreads = joint.intervals(needs(run)).spreads
+    found = spreads.get("calendar_s", spreads.get("run_wall_s"))
+    return (found.low / DAY_S, found.high / DAY_S) if found else None
 
 
 def run_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
-    """What a quantity of the run is with every phase's step at the ends of its interval; several sites have no interval."""
+    """The interval of a quantity of the run where errors of the step and failure rates are drawn together."""
 
-    def span(plan: Plan, run: RunPlan | None) -> Span | None:
-        found, made = plan.step_interval, needs(run)
-        if not _known(found) or "site_steps" in made.inputs.structure:
-            return None
-        ends = []
-        for factor in (found.low / plan.step_s, found.high / plan.step_s):
-            steps = {
-                leaf: np.array([made.inputs.leaves[leaf].value * factor])
-                for leaf in made.inputs.leaves if leaf.startswith("phase_healthy_step_s[")
-            }
-            ends.append(float(np.ravel(evaluate(made.inputs, steps, (name,))[name, None])[-1]))
-        return ends[0], ends[1]
+    def span(_: Plan, run: RunPlan | None) -> Span | None:
+        found = joint.intervals(needs(run)).spreads.get(name)
+        return (found.low, found.high) if found else None
 
     return span
 
 
-def joint_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
+def loss_span(name: str) -> Callable[[Plan, RunPlan | None], Span | None]:
     """Of joint draws of the loss law's constants, where they are published."""
 
     def span(_: Plan, run: RunPlan | None) -> Span | None:
-        found = joint.spread(needs(run), name)
+        found = interval.spread(needs(run), name)
         return (found.low, found.high) if found else None
 
     return span
@@ -182,15 +198,12 @@ def _tokens(value: float) -> str:
 
 
 DAYS = Kind("Days", "less", "phase_end_wall_s", _days, _days_span, lambda v: f"{v:,.1f}", None, True)
-LOSS = Kind("Final loss", "less", "final_loss", lambda p, r: needs(r).value("final_loss"), joint_span("final_loss"),
+LOSS = Kind("Final loss", "less", "final_loss", lambda p, r: needs(r).value("final_loss"), loss_span("final_loss"),
             lambda v: f"{v:.4f}", None, True)
 _KINDS = (
-    Kind("Step time", "less", "step_s", lambda p, r: p.step_s, _step_span, lambda v: units.show(v, "s")),
-    Kind("MFU", "more", "mfu", lambda p, r: p.value("mfu"), _rate_span("mfu"), view.percent,
-         points),
-    Kind("Tokens a day", "more", "job_tokens_per_s", lambda p, r: p.value("job_tokens_per_s") * DAY_S, _day_rate_span,
-         _tokens),
-    Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes,
-         _signed_bytes),
+    Kind("Step time", "less", "step_s", _step, _step_span, lambda v: units.show(v, "s"), over_sites="phase_run_step_s"),
+    Kind("MFU", "more", "mfu", lambda p, r: p.value("mfu"), _rate_span("mfu"), view.percent, points),
+    Kind("Tokens a day", "more", "job_tokens_per_s", _day_rate, _day_rate_span, _tokens, over_sites="phase_tokens_per_s"),
+    Kind("Memory headroom", "more", "peak_B", _headroom, _headroom_span, _signed_bytes, _signed_bytes),
     DAYS, LOSS,
 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from codesign import units
+from codesign import sites, units
 from codesign.planner import Plan
 from codesign.report import view
 from codesign.report.text import headline, wrap
 from codesign.run import RunPlan
+from codesign.search import attribution, compare
+from codesign.search.compare import Comparison
 from codesign.site_steps import Steps
-from codesign.spec.sites import sync_of
+from codesign.spec.sites import Member, sync_of
 
 
 def _first(run: RunPlan) -> tuple[str, Steps]:
@@ -24,11 +28,63 @@ def slowest(run: RunPlan) -> tuple[str, Plan]:
     return found.pacing, found.plans[found.pacing]
 
 
+def plans(run: RunPlan) -> dict[str, Plan]:
+    """The plan of every different site in the first phase; equal sites with equal work share one."""
+    return sites.different(_first(run)[1])
+
+
+def shown(plan: Plan, run: RunPlan | None) -> Plan:
+    """The plan whose step is looked into: over sites that of the slowest, else the plan itself."""
+    return slowest(run)[1] if run is not None and run.has_sites else plan
+
+
+def compared(a: Plan, b: Plan, runs: tuple[RunPlan, RunPlan] | None) -> Comparison:
+    """Two plans side by side; over sites, the steps of the slowest sites, and every field in which the specs differ."""
+    if runs is None or not any(run.has_sites for run in runs):
+        return compare.compare(a, b, runs)
+    one, other = shown(a, runs[0]), shown(b, runs[1])
+    found = compare.compare(one, other, runs)
+    fields = {change.field: change for change in (*found.changes, *attribution.changes(a, b))}
+    return replace(found, changes=tuple(fields.values()), given=(a, b))
+
+
+def members(run: RunPlan) -> tuple[Member, ...]:
+    """All sites, in the order of the spec."""
+    return _first(run)[1].members
+
+
+def first_phase(run: RunPlan) -> str:
+    """The phase whose step stands for the run over its sites."""
+    return _first(run)[0]
+
+
+def place(run: RunPlan) -> str:
+    """Whose step is looked into, beside a number: `west, the slowest site`."""
+    name, _ = slowest(run)
+    _, found = _first(run)
+    if across(run):
+        return "all sites as if in one building"
+    return name if len(found.members) == 1 else f"{name}, the slowest site"
+
+
+def across(run: RunPlan) -> bool:
+    """Whether one pipeline goes over all sites, so that no site has a step of its own."""
+    return sync_of(run.spec).strategy == "pipeline" and len(_first(run)[1].members) > 1
+
+
+def interval(run: RunPlan) -> tuple[float, float] | None:
+    """80 % interval of the step over the sites: that of the slowest site, the exchange as planned; none where none is known."""
+    known = slowest(run)[1].step_interval
+    if not math.isfinite(known.low):
+        return None
+    exchange_s = step(run)["other_sites_s"]
+    return known.low + exchange_s, known.high + exchange_s
+
+
 def step(run: RunPlan) -> dict[str, float]:
     """One step of the first phase over all sites, and the tokens that it trains on; spare accelerators stand by."""
     phase, found = _first(run)
-    step_s = run.value(f"phase_run_step_s[{phase}]")
-    rate = run.value(f"phase_step_tokens[{phase}]") / step_s
+    step_s, rate = run.value(f"phase_run_step_s[{phase}]"), run.value(f"phase_tokens_per_s[{phase}]")
     count = sum(site.cluster.accelerators for site in found.members)
     return {
         "step_s": step_s, "slowest_site_step_s": run.value(f"phase_healthy_step_s[{phase}]"),
@@ -63,6 +119,8 @@ def _lines(run: RunPlan) -> tuple[str, str]:
         text += " for the exchange between sites"
     if len(run.steps) > 1:
         text += f" (phase {phase}, the first of {len(run.steps)})"
+    if known := interval(run):
+        text += f"; 80 % interval {units.show(known[0], 's')} to {units.show(known[1], 's')}, the exchange as planned"
     rate, each = one["tokens_per_s"], one["tokens_per_s_per_accelerator"]
     return text, f"{units.show(rate, 'tokens_per_s')}, {units.show(each, 'tokens_per_s')} per accelerator"
 
@@ -70,7 +128,7 @@ def _lines(run: RunPlan) -> tuple[str, str]:
 def _one_site(run: RunPlan) -> str:
     name, plan = slowest(run)
     _, found = _first(run)
-    if sync_of(run.spec).strategy == "pipeline" and len(found.members) > 1:
+    if across(run):
         return f"the step of all sites as if in one building: {headline(plan)}"
     rank = "" if len(found.members) == 1 else ", the slowest; what follows is its step alone"
     return f"one site: {name}{rank}. {headline(plan)}"
@@ -104,11 +162,12 @@ def to_dict(run: RunPlan, given: Plan, nearest: Sequence[Any]) -> dict[str, Any]
     """
     name, plan = slowest(run)
     whole, own = given.to_dict(), plan.to_dict()
+    known = interval(run) or (None, None)
     tokens = run.value("run_tokens")
     return {
         **{key: whole[key] for key in ("schema_version", "spec_hash", "name", "notes", "overrides")},
         "verdict": {"feasible": run.feasible, "violations": list(run.violations)},
-        "step": step(run),
+        "step": {**step(run), "lo_s": known[0], "hi_s": known[1]},
         "one_site": {
             "site": name,
             **{key: own[key] for key in ("layout", "step", "memory", "traffic", "elasticities", "footing", "verdict", "notes")},
@@ -129,4 +188,7 @@ def parts(run: RunPlan) -> list[dict[str, Any]]:
     return [{"part": name, "s": value, "share": value / one["step_s"]} for name, value in held.items()]
 
 
-__all__ = ["markdown", "parts", "screen", "slowest", "step", "to_dict", "what"]
+__all__ = [
+    "across", "compared", "first_phase", "interval", "markdown", "members", "parts", "place", "plans", "screen",
+    "shown", "slowest", "step", "to_dict", "what",
+]

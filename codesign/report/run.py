@@ -25,9 +25,15 @@ def violations(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
     return tuple(text for text in found if text.partition(": ")[2] not in plan.violations)
 
 
+def broken(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
+    """All that does not hold: of the plan, then of its run; over sites, of the run alone."""
+    own = () if run is not None and run.has_sites else plan.violations
+    return (*own, *violations(plan, run))
+
+
 def holds(plan: Plan, run: RunPlan | None) -> bool:
     """Whether the plan is feasible, its run with it; over sites the sites decide."""
-    return (plan.feasible or (run is not None and run.has_sites)) and not violations(plan, run)
+    return not broken(plan, run)
 
 
 def screen(run: RunPlan) -> str:
@@ -87,4 +93,4 @@ def _bounded(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-__all__ = ["holds", "markdown", "screen", "to_dict", "violations"]
+__all__ = ["broken", "holds", "markdown", "screen", "to_dict", "violations"]

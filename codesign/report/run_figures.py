@@ -9,7 +9,7 @@ from codesign import goodput, units
 from codesign.decisions import calendar
 from codesign.planner import Plan
 from codesign.report import run_goodput, view
-from codesign.report.figures import DAY_S, DAYS, LOSS, Figure, Kind, Span, figures, joint_span, needs, points, run_span
+from codesign.report.figures import DAY_S, DAYS, LOSS, Figure, Kind, Span, figures, loss_span, needs, points, run_span
 from codesign.report.kept import kept
 from codesign.run import RunPlan
 
@@ -80,8 +80,8 @@ _KINDS = (
     LOSS,
     _kind("Cost", "less", "rental_cost", run_span("rental_cost"), _amount),
     _HOURS,
-    _kind("Effective FLOP", "more", "effective_FLOP", joint_span("effective_FLOP"), lambda v: f"{v:.3g}"),
-    _kind("Times the reference", "more", "effective_over_reference", joint_span("effective_over_reference"),
+    _kind("Effective FLOP", "more", "effective_FLOP", loss_span("effective_FLOP"), lambda v: f"{v:.3g}"),
+    _kind("Times the reference", "more", "effective_over_reference", loss_span("effective_over_reference"),
           lambda v: f"{v:.3g}"),
 )
 _OF_SITES = (

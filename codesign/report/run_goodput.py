@@ -112,9 +112,9 @@ def _answer(run: RunPlan) -> list[str]:
         out = [first, " " * 12 + f"no interval is known: the failure rates are {whose}"]
     every = units.show(run.value("mean_time_to_failure_s"), "s")
     count, a_day = f"{run.value('expected_failures'):.4g} interruptions", f"{run.value('failures_per_day'):.3g} a day"
-    groups = f" in each of {_groups(run)} groups" if _groups(run) > 1 else ""
-    where = "in the run" if _groups(run) == 1 else "in all of them"
-    out += wrap(f"one in {every}{groups} ({a_day}), {count} {where}", " " * 12, "failures    ").split("\n")
+    where_each = f" in each of {groups(run)} groups" if groups(run) > 1 else ""
+    where = "in the run" if groups(run) == 1 else "in all of them"
+    out += wrap(f"one in {every}{where_each} ({a_day}), {count} {where}", " " * 12, "failures    ").split("\n")
     rare = units.show(run.value("rare_event_s"), "s")
     text = (
         f"once in a million steps of one accelerator: one in {rare}, {run.value('rare_events'):.4g} in the run; "
@@ -124,7 +124,7 @@ def _answer(run: RunPlan) -> list[str]:
     return out
 
 
-def _groups(run: RunPlan) -> int:
+def groups(run: RunPlan) -> int:
     """Groups that take steps of their own; 1 where all accelerators run in lock-step."""
     return round(run.value("lockstep_groups"))
 
@@ -164,7 +164,7 @@ def _components(run: RunPlan) -> list[str]:
             "replicas hit": f"{run.value(f'component_replicas_hit[{name}]'):g}",
             "rate is": leaf.kind,
         })  # fmt: skip
-    said = [f"what fails in one of the {_groups(run)} groups"] if _groups(run) > 1 else []
+    said = [f"what fails in one of the {groups(run)} groups"] if groups(run) > 1 else []
     shown = table(rows, right=("units", "one fails in", "a day", "costs", "replicas hit")).split("\n")
     return [*said, *shown, *_early(run), *_sources(run)]
 
@@ -244,7 +244,7 @@ def _recovery(run: RunPlan) -> str:
 def _checkpoints(run: RunPlan) -> list[str]:
     kind = run.inputs.structure["checkpoint_kind"]
     size, write = units.show(run.value("checkpoint_B"), "B"), units.show(run.value("checkpoint_write_s"), "s")
-    each = " a group" if _groups(run) > 1 else ""
+    each = " a group" if groups(run) > 1 else ""
     taken = units.show(run.value("checkpoint_blocking_s"), "s")
     out = [f"checkpoints {size}{each}, {kind}: {write} to storage, {taken} of compute"]
     how = "as stated" if run.inputs.structure["interval_is_stated"] else "the best"

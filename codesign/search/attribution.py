@@ -87,9 +87,11 @@ def _place(field: str) -> int:
 
 
 def flat(data: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values of nested data under their dotted names."""
+    """Values of nested data under their dotted names; members of a list of mappings under their numbers."""
     for name, value in data.items():
         where = f"{above}.{name}" if above else name
+        if isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value):
+            value = {str(at): one for at, one in enumerate(value)}
         if isinstance(value, Mapping):
             yield from flat(value, where)
         else:

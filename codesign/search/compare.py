@@ -31,6 +31,7 @@ OF_A_RUN = (
     "run_wall_s", "run_tokens_per_s", "goodput", "failures_per_day", "run_accelerators", "run_accelerator_hours", "final_loss",
     "effective_FLOP", "sites_gain", "run_energy_J", "run_carbon_kg", "rental_cost", "failure_cost", "energy_cost",
 )  # fmt: skip
+OVER_SITES = ("phase_run_step_s", "phase_tokens_per_s")  # of the first phase, where both runs have sites
 LEAST_CAUSE = 0.05  # share of all that moved, up or down, below which no cause is looked for
 
 
@@ -90,6 +91,24 @@ class Comparison:
     extrapolated: tuple[str, ...]  # why the measured pairs do not speak for these two
     runs: tuple[RunPlan, RunPlan] | None = None  # beyond the step, where both specs go there
     run: tuple[Move, ...] = ()
+    given: tuple[Plan, Plan] | None = None  # the plans of the specs, where `a` or `b` is that of one of several sites
+
+    @property
+    def fits(self) -> tuple[bool, bool]:
+        """Whether each is feasible: its step or, over sites, its run."""
+        runs = self.runs or (None, None)
+        one, other = (
+            run.feasible if run is not None and run.has_sites else plan.feasible
+            for plan, run in zip((self.a, self.b), runs, strict=True)
+        )
+        return one, other
+
+    @property
+    def over_sites(self) -> tuple[Move, Move] | None:
+        """Step and tokens a second of the first phase over the sites, where both runs have sites."""
+        found = {one.name: one for one in self.run}
+        step, rate = OVER_SITES
+        return (found[step], found[rate]) if step in found else None
 
     @property
     def difference_s(self) -> float:
@@ -114,6 +133,11 @@ class Comparison:
         """The share of a part in the whole move of the step; nan where the step stays."""
         return move.difference / self.difference_s if self.difference_s else math.nan
 
+    def _of_site(self, at: int) -> dict[str, Any]:
+        """Over sites: the verdict is that of the run."""
+        run = self.runs[at] if self.runs is not None else None
+        return {"feasible": run.feasible, "violations": list(run.violations)} if run is not None and run.has_sites else {}
+
     @property
     def frame(self) -> pd.DataFrame:
         """Parts of the step in both, difference in seconds, share of the whole move."""
@@ -132,8 +156,8 @@ class Comparison:
         """Everything as plain data, SI base units, units in the keys."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "a": _identity(self.a),
-            "b": _identity(self.b),
+            "a": {**_identity((self.given or (self.a, self.b))[0]), **self._of_site(0)},
+            "b": {**_identity((self.given or (self.a, self.b))[1]), **self._of_site(1)},
             "answer": {
                 "faster": self.faster,
                 "decided": self.decided,
@@ -242,7 +266,12 @@ def _figures(a: Plan, b: Plan) -> tuple[Move, ...]:
 
 def _run_moves(a: RunPlan, b: RunPlan) -> tuple[Move, ...]:
     there = [{key[0] if isinstance(key, tuple) else key for key in dict(made.values)} for made in (a, b)]
-    return tuple(Move(name, a.value(name), b.value(name)) for name in OF_A_RUN if name in there[0] & there[1])
+    found = [Move(name, a.value(name), b.value(name)) for name in OF_A_RUN if name in there[0] & there[1]]
+    if a.has_sites and b.has_sites:
+        first = [next(iter(run.steps)) for run in (a, b)]
+        over = [Move(name, a.value(f"{name}[{first[0]}]"), b.value(f"{name}[{first[1]}]")) for name in OVER_SITES]
+        found = [*over, *found]
+    return tuple(found)
 
 
 def _memory(a: Plan, b: Plan) -> tuple[tuple[Move, ...], tuple[int, int]]:

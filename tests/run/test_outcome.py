@@ -679,7 +679,7 @@ def test_a_spec_with_a_run_is_written_out_and_read_again():
 
 
 def test_nothing_is_planned_of_what_is_left_out():
-    base = {"productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours", "phase_end_wall_s"}
+    base = {"phase_tokens_per_s", "productive_s", "run_wall_s", "run_tokens_per_s", "run_accelerator_hours", "phase_end_wall_s"}
     assert set(made().inputs.targets) == base
 
 

@@ -311,9 +311,50 @@ def test_two_strategies_of_a_kind_say_what_differs_and_no_cell_is_cut():
 def test_traffic_of_many_sites_is_of_one_and_agrees_with_the_links():
     data = spec([{"name": "dc", "count": 8}], STAR, sync=DILOCO, training={**BASE["training"], "global_batch_sequences": 1024})
     found = runs(data)
-    (row,) = run_sites._grouped(found, site_tables.traffic(found))
+    (row,) = run_sites.grouped(found, site_tables.traffic(found))
     (link,) = found.inputs.indexes["link"]
     assert row["link_share"] == pytest.approx(row["mean_Bps"] / found.value(f"link_delivered_Bps[{link}]"))
     assert row["link_share"] == pytest.approx(found.value(f"way_mean_share[{found.inputs.indexes['way'][0]}]"))
     assert row["peak_Bps"] <= found.value(f"link_delivered_Bps[{link}]") * 1.0001
     assert row["step_B"] == pytest.approx(2 * 7 / 8 * found.value("outer_message_B") / 100)
+
+
+# ---------------------------------------------------------------------------------------------------- the other commands
+
+
+def test_commands_of_a_step_say_which_site_they_look_into(tmp_path):
+    """Sites of unlike size: the step that is explained and drawn is that of the slowest, never that of the template."""
+    unlike = spec([{"name": "west"}, {"name": "east", "cluster": {"accelerators": 128}}], cluster={**BASE["cluster"]})
+    path = tmp_path / "spec.yaml"
+    path.write_text(json.dumps(unlike), encoding="utf-8")
+    name, plan = over_sites.slowest(runs(unlike))
+    told = CliRunner().invoke(app, ["explain", str(path), "step_s", "--format", "json"])
+    assert told.exit_code == 0 and f"step_s of {name}, the slowest site, alone" in told.stderr
+    assert json.loads(told.stdout)["value"] == plan.step_s != planner.plan(unlike).step_s
+    over = CliRunner().invoke(app, ["explain", str(path), "phase_run_step_s[main]", "--format", "json"])
+    assert json.loads(over.stdout)["value"] == over_sites.step(runs(unlike))["step_s"] and "alone" not in over.stderr
+    trace = CliRunner().invoke(app, ["timeline", str(path), "-o", str(tmp_path / "trace.json")])
+    assert trace.exit_code == 0 and f"the step of {name}, the slowest site, alone" in trace.stderr
+    launch = CliRunner().invoke(app, ["export", str(path), "--to", "json", "-o", str(tmp_path / "launch.json")])
+    assert "on cluster:, the template of the sites" in launch.stderr
+    found = CliRunner().invoke(app, ["search", str(path), "--free", "tp"])
+    assert "the step on cluster: alone, the template of the sites" in found.stderr
+
+
+def test_runs_over_sites_are_compared_as_runs(tmp_path):
+    """Slower links alone: the steps of the sites are alike, the runs are not."""
+    paths = []
+    for at, one in enumerate(("400 Gb/s", "20 Gb/s")):
+        path = tmp_path / f"{at}.yaml"
+        path.write_text(json.dumps(spec(links=[{**LINK, "bandwidth": one}])), encoding="utf-8")
+        paths.append(str(path))
+    told = CliRunner().invoke(app, ["compare", *paths])
+    assert told.exit_code == 0 and told.stdout.startswith("A IS PREDICTED TO BE FASTER")
+    data = json.loads(CliRunner().invoke(app, ["compare", *paths, "--format", "json"]).stdout)
+    steps = [over_sites.step(runs(spec(links=[{**LINK, "bandwidth": one}])))["step_s"] for one in ("400 Gb/s", "20 Gb/s")]
+    assert [data["run"]["phase_run_step_s"][at] for at in "ab"] == steps
+    assert [one["field"] for one in data["changes"]] == ["links.0.bandwidth"]
+    small = tmp_path / "small.yaml"
+    small.write_text(json.dumps(spec([{"name": "west"}, {"name": "east", "cluster": SMALL}])), encoding="utf-8")
+    unfit = CliRunner().invoke(app, ["compare", paths[0], str(small)])
+    assert unfit.exit_code == 0 and unfit.stdout.startswith("ONLY A FITS") and "site east" in " ".join(unfit.stdout.split())

@@ -34,7 +34,7 @@ def test_what_does_not_hold_of_the_run_is_the_verdict_everywhere(change):
     verdict = json.loads(data.stdout)["verdict"]
     assert verdict["feasible"] is False and BROKEN[change] in verdict["violations"][0] and len(verdict["violations"]) == 1
     review = CliRunner().invoke(app, ["report", GPT4, "--set", change])
-    assert review.exit_code == 1 and "**Not feasible: 1 constraint broken.**" in review.stdout
+    assert review.exit_code == 1 and "**Not feasible.** [1 constraint broken." in review.stdout
 
 
 def test_a_run_that_does_not_end_has_no_days_and_no_cost():

@@ -9,12 +9,14 @@ from dataclasses import replace
 from codesign import graph, units
 from codesign.planner import Plan
 from codesign.report import text
+from codesign.report.review import methods
 from codesign.report.review.document import Entry, Group, Input
-from codesign.report.review.methods import METHODS
 from codesign.run import RunPlan
 from codesign.spec import references
 
 DEPTH = 1  # levels below a cited number that have an entry of their own; inputs below them stand with their values
+INPUTS = "appendix-inputs"  # the group of given numbers
+METHODS = "appendix-methods"  # the group of how numbers beside the graph are made
 EQUATIONS = "appendix-equations"  # the group of the published equations
 _ROLES = {"part": "adds up", "worst_of": "the largest counts", "hidden": "hidden, not added", "override": "set by hand"}
 _PREFIX = {"step": "q", "run": "r", "how": "m", "ref": "e"}
@@ -43,8 +45,8 @@ def appendix(
     groups = [
         Group("appendix-step", "Quantities of the step", tuple(_of(made, explained, "step", leaf=False))),
         Group("appendix-run", "Quantities of the run", tuple(_of(made, explained, "run", leaf=False))),
-        Group("appendix-inputs", "Inputs", tuple(_of(made, explained, None, leaf=True))),
-        Group("appendix-methods", "How other numbers are made", tuple(_methods(wanted))),
+        Group(INPUTS, "Inputs", tuple(_of(made, explained, None, leaf=True))),
+        Group(METHODS, "How other numbers are made", tuple(_methods(wanted))),
         Group(EQUATIONS, "Published equations", tuple(_references(made))),
     ]
     return tuple(group for group in groups if group.entries)
@@ -142,10 +144,10 @@ def _methods(wanted: Iterable[str]) -> list[Entry]:
         Entry(
             f"how:{name}",
             anchors[f"how:{name}"],
-            METHODS[name].title,
+            methods.METHODS[name].title,
             "",
-            METHODS[name].text,
-            METHODS[name].source,
+            methods.METHODS[name].text,
+            methods.METHODS[name].source,
             (),
             (),
         )
@@ -178,4 +180,4 @@ def anchors_of(groups: Iterable[Group]) -> dict[str, str]:
     return {entry.key: entry.anchor for group in groups for entry in group.entries}
 
 
-__all__ = ["DEPTH", "EQUATIONS", "anchors_of", "appendix"]
+__all__ = ["DEPTH", "EQUATIONS", "INPUTS", "METHODS", "anchors_of", "appendix"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from codesign import __version__
 from codesign.evidence.nearest import nearest
 from codesign.planner import Plan
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review import (
     sections_alternatives,
     sections_change,
@@ -23,12 +23,12 @@ from codesign.report.review.cited import Case
 from codesign.report.review.document import Document, Section, keys
 from codesign.report.review.neighbourhood import around
 from codesign.run import RunPlan
-from codesign.search.compare import compare
 
 
 def case(plan: Plan, run: RunPlan | None, search: bool = True) -> Case:
     """What a review of this plan is made from; `search`: look for better layouts near it."""
-    return Case(plan, run, nearest(plan), around(plan, search))
+    of = over_sites.shown(plan, run)
+    return Case(plan, of, run, nearest(of), around(of, search))
 
 
 def of_plan(plan: Plan, run: RunPlan | None = None, *, search: bool = True) -> Document:
@@ -58,7 +58,7 @@ def of_change(now: tuple[Plan, RunPlan | None], before: tuple[Plan, RunPlan | No
     """The review of a change from one plan to another. Nothing is searched: the comparison is the question."""
     one, other = case(*now, search=False), case(*before, search=False)
     runs = None if one.run is None or other.run is None else (other.run, one.run)
-    found = compare(other.plan, one.plan, runs)
+    found = over_sites.compared(other.given, one.given, runs)
     sections = (
         sections_change.answer(one, other, found),
         sections_change.changed(found),
@@ -71,16 +71,16 @@ def of_change(now: tuple[Plan, RunPlan | None], before: tuple[Plan, RunPlan | No
         sections_record.sign_off(one),
         sections_record.spec(one),
     )
-    return _document(f"{view.title(one.plan)}: review of a change", sections, one, before)
+    return _document(f"{view.title(one.given)}: review of a change", sections, one, other)
 
 
 def _document(
-    title: str, sections: Sequence[Section], made: Case, before: tuple[Plan, RunPlan | None] | None
+    title: str, sections: Sequence[Section], made: Case, before: Case | None
 ) -> Document:
     cited = [key for section in sections for key in keys(section.blocks)]
-    groups = appendix(cited, made.plan, made.run, before)
-    against = f" against {before[0].spec_hash[:12]} ({view.title(before[0])})" if before else ""
-    subtitle = f"codesign {__version__}, spec {made.plan.spec_hash[:12]}{against}"
+    groups = appendix(cited, made.plan, made.run, None if before is None else (before.plan, before.run))
+    against = f" against {before.given.spec_hash[:12]} ({view.title(before.given)})" if before else ""
+    subtitle = f"codesign {__version__}, spec {made.given.spec_hash[:12]}{against}"
     return Document(title, subtitle, tuple(sections), groups, subtitle, anchors_of(groups))
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from codesign.report import view
-from codesign.report.review.appendix import EQUATIONS, anchors_of
+from codesign.report.review.appendix import EQUATIONS, INPUTS, METHODS, anchors_of
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -26,17 +26,28 @@ from codesign.report.review.document import (
     Words,
 )
 
+LIMIT = 65_536  # characters of a comment on GitHub
+
 
 def markdown(document: Document) -> str:
     """The whole review; the same document gives the same bytes. Every text is escaped.
 
-    The appendix has the numbers that the review cites, not what lies below them: `codesign explain` has that.
+    The appendix has the numbers that the review cites, not what lies below them: `codesign explain` has that. Where the
+    review would be longer than LIMIT, it leaves out first inputs and published equations, then all quantities, and says so.
     """
-    document = _cited_only(document)
+    whole = _cited_only(document)
+    for left_out, shorter in (("", whole), (_INPUTS, _without_inputs(whole)), (_NUMBERS, _methods_only(whole))):
+        text = _written(shorter, left_out)
+        if len(text) <= LIMIT:
+            break
+    return text
+
+
+def _written(document: Document, left_out: str) -> str:
     contents = "\n".join(f"- [{view.plain(one.title)}](#{one.anchor})" for one in document.sections)
     parts = [f"# {view.plain(document.title)}", view.plain(document.subtitle), contents]
     parts += [_section(section, document) for section in document.sections]
-    return "\n\n".join([*parts, *_appendix(document)]) + "\n"
+    return "\n\n".join([*parts, *_appendix(document, left_out)]) + "\n"
 
 
 def _section(section: Section, document: Document) -> str:
@@ -107,9 +118,31 @@ def _cited_only(document: Document) -> Document:
     return replace(document, appendix=tuple(one for one in kept if one.entries), anchors=anchors_of(kept))
 
 
-def _appendix(document: Document) -> list[str]:
+_INPUTS = "Left out, to stay short enough for a comment: inputs, and the published equations by their names"
+_NUMBERS = "Left out, to stay short enough for a comment: the numbers of the plan, each with its equation and inputs"
+_ELSEWHERE = "`codesign explain SPEC NAME` says it of each, and the review as HTML of all."
+
+
+def _without_inputs(document: Document) -> Document:
+    """Quantities with the names of their equations, but without inputs and the equations themselves."""
+    kept = tuple(
+        replace(one, entries=tuple(replace(entry, inputs=()) for entry in one.entries))
+        for one in document.appendix
+        if one.anchor not in (INPUTS, EQUATIONS)
+    )
+    return replace(document, appendix=kept, anchors=anchors_of(kept))
+
+
+def _methods_only(document: Document) -> Document:
+    """The appendix without quantities, inputs and equations; what linked there is plain text."""
+    kept = tuple(one for one in document.appendix if one.anchor == METHODS)
+    return replace(document, appendix=kept, anchors=anchors_of(kept))
+
+
+def _appendix(document: Document, left_out: str) -> list[str]:
     return [
         '<a id="appendix"></a>\n\n## Appendix: every number',
+        *([f"{left_out}. {_ELSEWHERE}"] if left_out else []),
         *(_group(group, document) for group in document.appendix),
     ]
 

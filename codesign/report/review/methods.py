@@ -76,6 +76,17 @@ METHODS = {
         "constants, not of the form of the law.",
         "the bootstrap that the law's authors published",
     ),
+    "joint": Method(
+        "Interval of days, cost and energy",
+        "500 joint draws, fixed seed: one error of the step for all phases, from the residuals of measured runs, and one factor "
+        "for all published failure rates; the 10 % and 90 % quantiles. The exchange between sites stays as planned.",
+        "the intervals of the step and of the failure rates",
+    ),
+    "over_sites": Method(
+        "Interval of a step over sites",
+        "The 80 % interval of the slowest site's step, and on both ends the exchange between sites as planned.",
+        "the interval of the step",
+    ),
     "laws": Method(
         "The same run by every scaling law",
         "Each law that has an L(N, D) evaluated on the same parameters and tokens.",

@@ -6,7 +6,7 @@ from codesign import graph, units
 from codesign.planner import Plan
 from codesign.report import search as shown
 from codesign.report import view
-from codesign.report.review.cited import Case, how
+from codesign.report.review.cited import Case, how, whose
 from codesign.report.review.document import Block, Section, Span, Strong, Words, paragraph, table
 from codesign.search.result import Candidate
 
@@ -22,12 +22,13 @@ def alternatives(case: Case) -> Section:
     tally = result.tally
     tried = "; ".join(f"{name}: {values}" for name, values in case.around.searched.items())
     blocks: list[Block] = [
+        *whose(case),
         paragraph(
             "Searched around the chosen layout: ",
             how("search", f"{tally['candidates']:,}"),
             " layouts, ",
             how("search", f"{tally['feasible']:,}"),
-            f" feasible, on the spec's own cluster and batch. {tried}. What is not listed "
+            f" feasible, on {_where(case)} own cluster and batch. {tried}. What is not listed "
             "is as chosen. A wider space: codesign search SPEC --free all.",
         )
     ]
@@ -35,6 +36,10 @@ def alternatives(case: Case) -> Section:
         return Section(anchor, title, (*blocks, paragraph("None of them is feasible.", tone="bad"), *_why_not(case)))
     blocks += [_standing(case), _near(case), *_slower(case), *_why_not(case)]
     return Section(anchor, title, tuple(blocks))
+
+
+def _where(case: Case) -> str:
+    return "the spec's" if case.sites is None else "its"
 
 
 def _standing(case: Case) -> Block:
@@ -68,7 +73,8 @@ def _near(case: Case) -> Block:
             case.step("peak_B"),
         ]
     ]
-    for at, one in enumerate(case.around.best):
+    others = [one for one in case.around.best if not _same(one.plan, plan)]
+    for at, one in enumerate(others):
         slower = view.signed_percent(one.plan.step_s / plan.step_s - 1.0)
         rows.append(
             [
@@ -86,6 +92,11 @@ def _near(case: Case) -> Block:
         rows,
         ("step", "against chosen", "MFU", "fullest rank"),
     )
+
+
+def _same(one: Plan, plan: Plan) -> bool:
+    """Whether a layout is the chosen one, whose defaults the search has written out."""
+    return (one.step_s, one.value("peak_B")) == (plan.step_s, plan.value("peak_B"))
 
 
 def _own(plan: Plan) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from codesign import units
 from codesign.planner import SCOPES, TRAFFIC
 from codesign.report import compare as told
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review.charts import Swings
-from codesign.report.review.cited import Case, how
+from codesign.report.review.cited import Case, how, whose
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -23,7 +23,7 @@ from codesign.report.review.document import (
     table,
     words,
 )
-from codesign.search.compare import Comparison
+from codesign.search.compare import OVER_SITES, Comparison
 
 MOST_BARS = 10
 MOST_CHANGES = 60
@@ -45,12 +45,12 @@ def answer(now: Case, before: Case, c: Comparison) -> Section:
     asked = now.review.question or "Is the plan as it is now better than the one before, and what moved?"
     blocks: list[Block] = [paragraph(Strong("Question. "), asked), _verdict(now, before, c), *_confidence(c)]
     for name, case in (("Before", before), ("Now", now)):
-        broken = case.plan.violations
+        broken = case.broken
         blocks.append(
             paragraph(
                 Strong(f"{name}: "),
-                view.layout_line(case.plan).split(" · schedule")[0],
-                *(("; does not fit: " + "; ".join(broken),) if broken else ()),
+                over_sites.what(case.sites) if case.sites is not None else view.layout_line(case.plan).split(" · schedule")[0],
+                *(("; not feasible: " + "; ".join(broken),) if broken else ()),
                 tone="bad" if broken else "plain",
             )
         )
@@ -60,15 +60,13 @@ def answer(now: Case, before: Case, c: Comparison) -> Section:
 
 
 def _verdict(now: Case, before: Case, c: Comparison) -> Block:
-    if not c.a.feasible or not c.b.feasible:
-        which = (
-            "Neither plan fits."
-            if not (c.a.feasible or c.b.feasible)
-            else "Only the plan now fits."
-            if c.b.feasible
-            else "Only the plan before fits."
-        )
-        return paragraph(Strong(which), tone="bad" if not c.b.feasible else "answer")
+    fits, fitted = not now.broken, not before.broken
+    if not fits or not fitted:
+        one = f"Only the plan {'now' if fits else 'before'} is feasible."
+        which = one if fits or fitted else "Neither plan is feasible."
+        return paragraph(Strong(which), tone="answer" if fits else "bad")
+    if c.over_sites is not None:
+        return _over_sites(now, c)
     times = words(
         now.step("step_s"), " a step now, ", now.step("step_s", units.show(before.plan.step_s, "s")), " before"
     )
@@ -84,8 +82,22 @@ def _verdict(now: Case, before: Case, c: Comparison) -> Block:
     )
 
 
+def _over_sites(now: Case, c: Comparison) -> Block:
+    """The verdict of two runs over sites: no pair of measured runs speaks for several sites."""
+    assert now.run is not None and c.over_sites is not None
+    (step, rate), phase = c.over_sites, over_sites.first_phase(now.run)
+    name = f"phase_run_step_s[{phase}]"
+    times = words(now.of_run(name), " a step over the sites now, ", now.of_run(name, units.show(step.a, "s")), " before")
+    if rate.a == rate.b:
+        return paragraph(Strong("No difference over the sites: "), *times, ".", tone="answer")
+    head = f"The plan now is predicted to be {'faster' if rate.b > rate.a else 'slower'}: "
+    change = how("difference", f"{100.0 * (rate.b / rate.a - 1.0):+.2g} %")
+    unsure = " tokens a second; no measured pair says how sure that is."
+    return paragraph(Strong(head), *times, ", ", change, unsure, tone="answer")
+
+
 def _confidence(c: Comparison) -> list[Block]:
-    if c.faster is None:
+    if c.faster is None or c.over_sites is not None:
         return []
     held = c.confidence
     items = [
@@ -134,7 +146,7 @@ def moved(now: Case, c: Comparison) -> Section:
     drawn = tuple(
         (view.label(one.name), one.difference, told.signed(one.difference, "s")) for one in bars if one.difference
     )
-    blocks: list[Block] = []
+    blocks: list[Block] = [*whose(now)]
     if drawn:
         blocks.append(
             Figure(
@@ -174,13 +186,13 @@ def figures(now: Case, before: Case, c: Comparison) -> Section:
         for name, row in zip(names, told.figure_rows(c), strict=True)
     ]
     heads = ("figure", "before", "now", "change")
-    blocks: list[Block] = [table("Figures of the step", heads, rows, heads[1:])]
+    blocks: list[Block] = [*whose(now), table("Figures of the step", heads, rows, heads[1:])]
     if now.run is not None and before.run is not None:
         rows = [
             [
                 row["the run"],
-                now.of_run(one.name, row["A"]),
-                now.of_run(one.name, row["B"]),
+                now.of_run(_key(now, one.name), row["A"]),
+                now.of_run(_key(now, one.name), row["B"]),
                 how("difference", row["change"]),
             ]
             for one, row in zip(c.run, told.run_rows(c), strict=True)
@@ -208,6 +220,12 @@ def figures(now: Case, before: Case, c: Comparison) -> Section:
             )
         )
     return Section("figures", "Figures, memory and traffic", tuple(blocks))
+
+
+def _key(case: Case, name: str) -> str:
+    """The name under which the run explains a figure; those of a phase are of the first."""
+    assert case.run is not None
+    return f"{name}[{over_sites.first_phase(case.run)}]" if name in OVER_SITES else name
 
 
 def _figure(now: Case, name: str, text: str) -> Span:

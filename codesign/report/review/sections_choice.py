@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from codesign import units
+from codesign import goodput, units
+from codesign.decisions import calendar, interval
 from codesign.quantities import constraints
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review.charts import Pairs, Swings
-from codesign.report.review.cited import Case, how, spaced
+from codesign.report.review.cited import Case, how, spaced, whose
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -20,11 +22,20 @@ from codesign.report.review.document import (
     table,
     words,
 )
+from codesign.run import RunPlan
 from codesign.search import whynot
 from codesign.search.exposure import exposures
 from codesign.search.resources import machine
 
 MOST_BARS = 10
+JOINT: dict[str, tuple[str, Callable[[float], str]]] = {
+    "run_wall_s": ("days of the run", lambda v: f"{v / 86400.0:.1f}"),
+    "calendar_s": ("days of the run", lambda v: f"{v / 86400.0:.1f}"),
+    "rental_cost": ("cost of the run", lambda v: f"{v:,.0f}"),
+    "energy_cost": ("energy, if paid apart", lambda v: f"{v:,.0f}"),
+    "run_energy_J": ("energy at the meter", lambda v: f"{v / 3.6e9:,.0f} MWh"),
+    "run_carbon_kg": ("carbon", lambda v: f"{v / 1e3:,.0f} t CO2e"),
+}
 
 
 # ---------------------------------------------------------------------------------------------------- limits
@@ -34,7 +45,7 @@ def limits(case: Case) -> Section:
     """The constraints, the inputs that move the step most, and the communication that could still be hidden."""
     plan = case.plan
     top = view.elasticity_rows(plan, 3)
-    blocks: list[Block] = []
+    blocks: list[Block] = [*whose(case)]
     if top:
         named = [words(f"{row['input']} ", how("elasticity", f"{row['elasticity']:+.3f} %")) for row in top]
         blocks.append(paragraph("One per cent more of an input changes the step by: ", *spaced(named), "."))
@@ -87,13 +98,13 @@ def _exposed(case: Case) -> list[Block]:
                 one.why,
             ]
         )
-    heads = ("exposed", "time", "of the step", "carried by", "never removed", "hidden at", "why")
+    heads = ("exposed", "time", "of the step", "carried by", "never removed of it", "hidden at", "why")
     return [
         table(
             "Exposed communication: the level that carries it, and how much of its bandwidth would hide what can be hidden",
             heads,
             rows,
-            ("time", "of the step", "never removed", "hidden at"),
+            ("time", "of the step", "never removed of it", "hidden at"),
         )
     ]
 
@@ -105,7 +116,7 @@ def sensitivities(case: Case) -> Section:
     """Elasticities of the step to every input that moves it, and the intervals of what is predicted."""
     plan = case.plan
     found = view.elasticity_rows(plan, len(plan.elasticities))
-    blocks: list[Block] = []
+    blocks: list[Block] = [*whose(case, "The elasticities are those of")]
     if found:
         bars = tuple((row["input"], row["elasticity"], f"{row['elasticity']:+.3f} %") for row in found[:MOST_BARS])
         rows = [
@@ -137,10 +148,10 @@ def sensitivities(case: Case) -> Section:
 
 def _intervals(case: Case) -> Block:
     plan = case.plan
-    rows: list[list[Span | Words]] = []
+    rows: list[list[Span | Words]] = [] if case.sites is None else _over_sites(case, case.sites)
     for name, label, found, unit in (
-        ("step_s", "step time", plan.step_interval, "s"),
-        ("peak_B", "fullest rank", plan.memory_interval, "B"),
+        ("step_s", f"step time{case.place}", plan.step_interval, "s"),
+        ("peak_B", f"fullest rank{case.place}", plan.memory_interval, "B"),
     ):
         ends = [
             how("interval", units.show(value, unit) if math.isfinite(value) else "-")
@@ -157,8 +168,6 @@ def _intervals(case: Case) -> Block:
         )
     run = case.run
     if run is not None and run.spec.run is not None and run.spec.run.failures is not None:
-        from codesign import goodput
-
         known = goodput.interval(run)
         rows.append(
             [
@@ -169,8 +178,7 @@ def _intervals(case: Case) -> Block:
             ]
         )
     if run is not None:
-        from codesign.decisions import interval
-
+        rows += _together(case, run)
         for name in ("final_loss", "effective_over_reference"):
             spread = interval.spread(run, name)
             if spread is not None:
@@ -184,6 +192,31 @@ def _intervals(case: Case) -> Block:
                     ]
                 )
     return table("80 % intervals", ("figure", "predicted", "low", "high", "from"), rows, ("predicted", "low", "high"))
+
+
+def _over_sites(case: Case, run: RunPlan) -> list[list[Span | Words]]:
+    """The interval of the step over the sites."""
+    known = over_sites.interval(run)
+    ends = [how("over_sites", units.show(end, "s")) for end in known] if known else ["-", "-"]
+    value = case.of_run(f"phase_run_step_s[{over_sites.first_phase(run)}]")
+    return [["step time over the sites", value, *ends, "the slowest site's, the exchange as planned"]]
+
+
+def _together(case: Case, run: RunPlan) -> list[list[Span | Words]]:
+    """Intervals of days, end date, cost and energy, which are drawn together."""
+    came = f"{' and '.join(case.known.of)} drawn{' together' * (len(case.known.of) > 1)}"
+    rows: list[list[Span | Words]] = []
+    for name, (label, show) in JOINT.items():
+        one = case.known.spreads.get(name)
+        if one is None or (name == "run_wall_s" and "calendar_s" in case.known.spreads):
+            continue
+        rows.append([label, case.of_run(name, show(one.value)), *(how("joint", show(end)) for end in (one.low, one.high)), came])
+        if name in ("run_wall_s", "calendar_s"):
+            dates = [calendar.day(run, end_s) for end_s in (one.value, one.low, one.high)]
+            if all(dates):
+                value, *ends = (str(date) for date in dates)
+                rows.append(["end of the run", how("calendar", value), *(how("joint", end) for end in ends), came])
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------------- accuracy

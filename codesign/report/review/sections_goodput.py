@@ -43,7 +43,7 @@ def failures(case: Case) -> Section:
 
 
 def _answer(case: Case, run: RunPlan) -> Block:
-    found = goodput.interval(run)
+    found, count = goodput.interval(run), run_goodput.groups(run)
     between: tuple[Span, ...] = ()
     if found:
         between = (
@@ -61,15 +61,16 @@ def _answer(case: Case, run: RunPlan) -> Block:
         case.of_run("run_days", f"{run.value('run_days'):.4g} days"),
         ". One interruption in ",
         case.of_run("mean_time_to_failure_s"),
-        ", ",
-        case.of_run("expected_failures", f"{run.value('expected_failures'):,.4g}"),
-        " in the run. An event of one in a million steps of one accelerator comes once in ",
+        *((f" in each of {count} groups, ",) if count > 1 else (", ",)),
+        case.of_run("expected_failures", f"{run.value('expected_failures'):,.0f}"),
+        f" in {'all of them' if count > 1 else 'the run'}. An event of one in a million steps of one accelerator comes once in ",
         case.of_run("rare_event_s"),
         ".",
     )
 
 
 def _budget(case: Case, run: RunPlan) -> list[Block]:
+    left = 1.0 - run.value("other_share")
     policy, days = goodput.policies(run)[0], run.value("run_days")
     every = goodput.wall_clock(run)
     kept = {name: share for name, share in every.items() if share >= _LEAST or name == "goodput"}
@@ -78,7 +79,7 @@ def _budget(case: Case, run: RunPlan) -> list[Block]:
     bars, rows, at = [], list[list[Span | Words]](), 0.0
     for name, share, number in zip((*kept, "smaller losses"), (*kept.values(), rest), shown, strict=False):
         key = f"{_QUANTITY[name]}[{policy}]" if name in _QUANTITY else ""
-        value = case.of_run(key, f"{number:.2f} %") if key else how("share", f"{number:.2f} %")
+        value = case.of_run(key, f"{number:.2f} %") if key and left == 1.0 else how("share", f"{number:.2f} %")
         rows.append([name, value, how("share", f"{share * days:.3g}")])
         if name != "goodput":
             bars.append(Bar(name, at, share, f"{number:.2f} %", "lost"))
@@ -94,6 +95,14 @@ def _budget(case: Case, run: RunPlan) -> list[Block]:
                 Waterfall(tuple(bars), at, (("lost", "share of the wall clock"),)),
             ),
         )
+    if left < 1.0:
+        total, others = view.percent(run.value("goodput")), view.percent(left)
+        out.append(
+            paragraph(
+                "Goodput is ", case.of_run("goodput", total), " of the ", how("share", others),
+                " of the time that others leave for training.",
+            )
+        )
     return out
 
 
@@ -108,7 +117,7 @@ def _policies(case: Case, run: RunPlan) -> Block:
                 case.of_run(f"policy_goodput[{name}]", view.percent(one["goodput"])),
                 case.of_run(f"policy_goodput_per_accelerator[{name}]", view.percent(one["goodput_per_accelerator"])),
                 case.of_run(f"policy_days[{name}]", f"{one['days']:.4g}"),
-                case.of_run(f"policy_spare_nodes[{name}]", f"{one['spare_nodes']:g}"),
+                case.of_run(f"policy_spare_nodes[{name}]", f"{one['spare_nodes']:,.0f}"),
                 words(f"{worst} ", case.of_run(f"{_QUANTITY[worst]}[{name}]", view.percent(one["lost"][worst]))),
             ]
         )
@@ -136,7 +145,9 @@ def _components(case: Case, run: RunPlan) -> list[Block]:
         )
         sources.append(leaf.source)
     heads = ("component", "units", "one fails in", "a day", "costs", "rate is")
-    return [table("What fails", heads, rows, heads[1:5]), paragraph("Rates: ", "; ".join(dict.fromkeys(sources)), ".")]
+    count = run_goodput.groups(run)
+    title = f"What fails in one of the {count} groups" if count > 1 else "What fails"
+    return [table(title, heads, rows, heads[1:5]), paragraph("Rates: ", "; ".join(dict.fromkeys(sources)), ".")]
 
 
 def _checkpoints(case: Case, run: RunPlan) -> Block:
@@ -145,7 +156,7 @@ def _checkpoints(case: Case, run: RunPlan) -> Block:
     size = paragraph(
         Strong("Checkpoints. "),
         case.of_run("checkpoint_B"),
-        f", {kind}: ",
+        f"{' for each group' if run_goodput.groups(run) > 1 else ''}, {kind}: ",
         case.of_run("checkpoint_write_s"),
         " to storage, ",
         case.of_run("checkpoint_blocking_s"),
@@ -178,7 +189,8 @@ def _bearable(run: RunPlan) -> Block:
             times = words(how("bearable", f"{one.mean_time_s / now:.3g}"), " times as long as now")
             rows.append([view.percent(one.target, 0), how("bearable", units.show(one.mean_time_s, "s")), times])
     return table(
-        "What the run would bear: mean time to failure of the job for a goodput",
+        f"What the run would bear: mean time to failure of {'a group' if run_goodput.groups(run) > 1 else 'the job'} "
+        "for a goodput",
         ("goodput", "mean time", ""),
         rows,
         ("goodput", "mean time"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codesign import units
 from codesign.decisions import calendar, interval, launch
-from codesign.report.review.cited import Case, empty, how
+from codesign.report.review.cited import Case, between, empty, how
 from codesign.report.review.document import Block, Name, Section, Span, Words, paragraph, table, words
 from codesign.report.run_outcome import size_text
 from codesign.run import RunPlan
@@ -95,29 +95,40 @@ def _figures(case: Case, run: RunPlan) -> Block:
         "rental_cost",
         "cost of the run",
         value("rental_cost", ",.0f"),
-        f"at {run.value('price_per_hour'):g} an accelerator-hour" if "rental_cost" in has else "",
+        *between(case, "rental_cost", lambda value: f"{value:,.0f}"),
+        *((f" at {run.value('price_per_hour'):g} an accelerator-hour",) if "rental_cost" in has else ()),
     )
     put("failure_cost", "of it lost to failures", value("failure_cost", ",.0f"))
-    put("energy_cost", "energy, if paid apart", value("energy_cost", ",.0f"))
+    put(
+        "energy_cost", "energy, if paid apart", value("energy_cost", ",.0f"),
+        *between(case, "energy_cost", lambda value: f"{value:,.0f}"),
+    )
     put("tranche_delay_s", "delay by late hardware")
-    put("average_site_W", "mean power of the site")
-    put("peak_site_W", "peak power of the site")
+    of = "the site" if case.sites is None else "all sites"
+    put("average_site_W", f"mean power of {of}")
+    put("peak_site_W", f"peak power of {of}")
+    if "fits_power_cap" in has:
+        put("largest_site_peak_W", "peak of the largest site", None, "of ", case.of_run("power_cap_W"), " allowed")
     put("power_swing_W", "swing when all ranks stop")
     put(
         "run_energy_J",
         "energy at the meter",
         f"{run.value('run_energy_J') / MWH_J:,.0f} MWh" if "run_energy_J" in has else None,
+        *between(case, "run_energy_J", lambda joule: f"{joule / MWH_J:,.0f} MWh"),
     )
     put(
-        "run_carbon_kg", "carbon", f"{run.value('run_carbon_kg') / 1e3:,.0f} t CO2e" if "run_carbon_kg" in has else None
+        "run_carbon_kg",
+        "carbon",
+        f"{run.value('run_carbon_kg') / 1e3:,.0f} t CO2e" if "run_carbon_kg" in has else None,
+        *between(case, "run_carbon_kg", lambda kilograms: f"{kilograms / 1e3:,.0f} t CO2e"),
     )
     spread = interval.spread(run, "final_loss")
-    between = (
+    ends = (
         (how("draws", f"{spread.low:.3f}"), " to ", how("draws", f"{spread.high:.3f}"))
         if spread
         else ("no joint uncertainty of this law is published",)
     )
-    put("final_loss", "final loss, nats a token", value("final_loss", ".3f"), *between)
+    put("final_loss", "final loss, nats a token", value("final_loss", ".3f"), *ends)
     put("compute_over_reference", "compute over the reference", value("compute_over_reference", ".3g"))
     put("effective_over_reference", "effective compute over the reference", value("effective_over_reference", ".3g"))
     put(
@@ -142,7 +153,7 @@ def _figures(case: Case, run: RunPlan) -> Block:
             rows.append(
                 [
                     f"batch over the critical, {phase}",
-                    case.of_run(f"batch_over_critical[{phase}]", f"{over:.2g}"),
+                    case.of_run(f"batch_over_critical[{phase}]", f"{over:,.3g}" if over < 1000 else f"{over:,.0f}"),
                     words(
                         "critical batch ",
                         case.of_run(

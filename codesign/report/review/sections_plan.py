@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from codesign import units
+import math
+
+from codesign import goodput, units
+from codesign.decisions import calendar, interval
 from codesign.planner import TRAFFIC, Plan
 from codesign.quantities.memory import TAGS
-from codesign.report import palette, view, waterfall
+from codesign.report import over_sites, palette, view, waterfall
 from codesign.report.review.charts import Bar, Stack, Stacks, Waterfall
-from codesign.report.review.cited import Case, how, spaced
+from codesign.report.review.cited import Case, between, how, spaced, whose
 from codesign.report.review.document import (
     Block,
     Bullets,
@@ -24,6 +27,7 @@ from codesign.report.review.document import (
     words,
 )
 from codesign.report.review.strip import strip_figure
+from codesign.run import RunPlan
 from codesign.search import attribution
 
 MOST_RANKS = 6  # columns of the memory table
@@ -31,6 +35,7 @@ _MOST_TERMS = 6  # of the memory figure; the rest is one term, and the reserve o
 _GIVES_WAY = "allocator_memory_B"
 
 _ASKED_OF_A_RUN = " How long is the run, what is lost to failures, what does it reach and cost?"
+DAY_S = 86400.0
 HIDDEN = "communication, hidden"  # a kind of the waterfall: shown, not added
 
 
@@ -39,20 +44,18 @@ HIDDEN = "communication, hidden"  # a kind of the waterfall: shown, not added
 
 def answer(case: Case) -> Section:
     plan, review = case.plan, case.review
-    asked = review.question or view.question(plan) + (_ASKED_OF_A_RUN if case.run is not None else "")
-    blocks: list[Block] = [paragraph(Strong("Question. "), asked), *_verdict(case)]
-    rows: list[list[Span | Words]] = [
-        ["step time", case.step("step_s"), _interval(plan, "step")],
-        ["throughput", case.step("job_tokens_per_s"), ""],
-    ]
+    blocks: list[Block] = [paragraph(Strong("Question. "), review.question or asked(case)), *_verdict(case)]
+    rows: list[list[Span | Words]] = [] if case.sites is None else _over_sites(case, case.sites)
     rows += [
+        [f"step time{case.place}", case.step("step_s"), _interval(plan, "step")],
+        [f"throughput{case.place}", case.step("job_tokens_per_s"), ""],
         [
-            "MFU",
+            f"MFU{case.place}",
             case.step("mfu", view.percent(plan.value("mfu"))),
             "causal model FLOPs over the dense peak of the matmul precision",
         ],
-        ["HFU", case.step("hfu", view.percent(plan.value("hfu"))), "with what is computed again"],
-        ["fullest rank", case.step("peak_B"), words("of ", case.step("memory_B"), "; ", *_interval(plan, "memory"))],
+        [f"HFU{case.place}", case.step("hfu", view.percent(plan.value("hfu"))), "with what is computed again"],
+        [f"fullest rank{case.place}", case.step("peak_B"), words("of ", case.step("memory_B"), "; ", *_interval(plan, "memory"))],
     ]
     rows += _beyond(case)
     blocks.append(table("The answer in figures", ("figure", "value", "80 % interval, remarks"), rows, ("value",)))
@@ -72,25 +75,62 @@ def answer(case: Case) -> Section:
 
 
 def _verdict(case: Case) -> list[Block]:
-    plan = case.plan
-    broken = list(dict.fromkeys([*plan.violations, *(case.run.violations if case.run else ())]))
+    broken = case.broken
     if broken:
         count = f"{len(broken)} constraint{'s' if len(broken) > 1 else ''} broken."
         head = Paragraph(words(Strong("Not feasible. "), how("counted", count)), "bad")
         return [head, Bullets(tuple(words(message) for message in broken))]
+    if case.sites is not None:
+        return [Paragraph(words(Strong("Feasible. "), *over(case, case.sites), "."), "answer")]
     return [
         Paragraph(
             words(
                 Strong("Feasible. "),
                 case.step("step_s"),
                 " a step at ",
-                case.step("mfu", view.percent(plan.value("mfu"))),
+                case.step("mfu", view.percent(case.plan.value("mfu"))),
                 " MFU; the fullest rank has ",
                 _headroom(case),
                 " to spare.",
             ),
             "answer",
         )
+    ]
+
+
+def asked(case: Case) -> str:
+    """What is asked, where the spec has no question of its own."""
+    if case.sites is None:
+        return view.question(case.plan) + (_ASKED_OF_A_RUN if case.run is not None else "")
+    return f"How long is a step of {over_sites.what(case.sites)}, and does it fit?{_ASKED_OF_A_RUN}"
+
+
+def over(case: Case, run: RunPlan) -> Words:
+    """The step over the sites and its parts."""
+    phase = over_sites.first_phase(run)
+    total = case.of_run(f"phase_run_step_s[{phase}]")
+    rate = case.of_run(f"phase_tokens_per_s[{phase}]")
+    if len(over_sites.members(run)) == 1:
+        return words(total, " a step, ", rate)
+    parts: Words = (
+        case.of_run(f"phase_healthy_step_s[{phase}]"),
+        " as if in one building, " if over_sites.across(run) else " on the slowest site, ",
+        case.of_run(f"phase_sync_exposed_s[{phase}]"), " for the exchange between sites; ", rate,
+    )
+    return words(total, " a step over the sites: ", *parts)
+
+
+def _over_sites(case: Case, run: RunPlan) -> list[list[Span | Words]]:
+    """Rows of the step over the sites."""
+    phase, known = over_sites.first_phase(run), over_sites.interval(run)
+    of_phase = f", phase {phase}" if len(run.steps) > 1 else ""
+    ends = known and words(
+        how("over_sites", units.show(known[0], "s")), " to ", how("over_sites", units.show(known[1], "s")),
+        ", the exchange as planned",
+    )
+    return [
+        [f"step time over the sites{of_phase}", case.of_run(f"phase_run_step_s[{phase}]"), ends or "no interval is known"],
+        [f"throughput over the sites{of_phase}", case.of_run(f"phase_tokens_per_s[{phase}]"), ""],
     ]
 
 
@@ -116,23 +156,48 @@ def _beyond(case: Case) -> list[list[Span | Words]]:
     if run is None:
         return []
     rows: list[list[Span | Words]] = []
-    for name, label, text in (
-        ("goodput", "goodput", view.percent(run.value("goodput"))),
-        ("run_wall_s", "length of the run", f"{run.value('run_wall_s') / 86400.0:.4g} d"),
-        ("run_accelerator_hours", "accelerator-hours", f"{run.value('run_accelerator_hours'):,.0f}"),
-    ):
-        rows.append([label, case.of_run(name, text), ""])
+    rows.append(["goodput", case.of_run("goodput", view.percent(run.value("goodput"))), _rates(run)])
+    rows.append(["length of the run", *length(case, run)])
+    hours = run.value("run_accelerator_hours")
+    rows.append(["accelerator-hours", case.of_run("run_accelerator_hours", f"{hours:,.0f}"), ""])
     if "final_loss" in run.inputs.targets:
-        rows.append(["final loss", case.of_run("final_loss", f"{run.value('final_loss'):.3f}"), "nats a token"])
+        rows.append(["final loss", case.of_run("final_loss", f"{run.value('final_loss'):.3f}"), _drawn(run)])
     if "rental_cost" in run.inputs.targets:
-        rows.append(
-            [
-                "cost",
-                case.of_run("rental_cost", f"{run.value('rental_cost'):,.0f}"),
-                "in the currency of run.price_per_hour",
-            ]
-        )
+        spread = between(case, "rental_cost", lambda value: f"{value:,.0f}")
+        currency = f"{', ' if spread else ''}in the currency of run.price_per_hour"
+        rows.append(["cost", case.of_run("rental_cost", f"{run.value('rental_cost'):,.0f}"), words(*spread, currency)])
     return rows
+
+
+def _rates(run: RunPlan) -> Words:
+    known = goodput.interval(run) if "chosen_policy" in run.inputs.structure else None
+    if known is None:
+        return ()
+    return words(how("rates", view.percent(known[0])), " to ", how("rates", view.percent(known[1])))
+
+
+def _drawn(run: RunPlan) -> Words:
+    known = interval.spread(run, "final_loss")
+    ends = words(how("draws", f"{known.low:.3f}"), " to ", how("draws", f"{known.high:.3f}"), ", ") if known else ()
+    return words(*ends, "nats a token")
+
+
+def length(case: Case, run: RunPlan) -> tuple[Span, Words]:
+    """Days from the start to the end of the run with hardware in tranches, and their interval with its dates."""
+    name = "calendar_s" if ("calendar_s", None) in run.values else "run_wall_s"
+    known, end_s = case.known.spreads.get(name), calendar.end_s(run)
+    if not math.isfinite(end_s):
+        return "never ends", ()
+    day = calendar.day(run, end_s)
+    value = case.of_run(name, f"{end_s / DAY_S:.1f} d")
+    ended = words(*((" to ", how("calendar", day.isoformat())) if day else ()))
+    if known is None:
+        return value, words("no interval is known", *ended)
+    days = between(case, name, lambda seconds: f"{seconds / DAY_S:.1f}")
+    dates = [calendar.day(run, edge_s) for edge_s in (known.low, known.high)]
+    between_days = words(" (", how("joint", str(dates[0])), " to ", how("joint", str(dates[1])), ")") if all(dates) else ()
+    ends = words("; ends ", how("calendar", day.isoformat()), *between_days) if day else ()
+    return value, words(*days, " days", *ends)
 
 
 # ---------------------------------------------------------------------------------------------------- the plan
@@ -147,8 +212,8 @@ def chosen(case: Case) -> Section:
         table("The layout, defaults and derived fields filled in", ("field of layout", "value"), rows)
     ]
     spec = plan.problem.spec
-    blocks.insert(
-        0,
+    blocks = [
+        *whose(case),
         paragraph(
             f"{spec.model.name} on ",
             case.step("accelerators", f"{spec.cluster.accelerators:,}"),
@@ -156,8 +221,9 @@ def chosen(case: Case) -> Section:
             case.step("step_tokens"),
             ".",
         ),
-    )
-    noted = view.notes(plan)
+        *blocks,
+    ]
+    noted = list(dict.fromkeys([*view.notes(case.given), *view.notes(plan)]))
     if noted:
         blocks += [
             paragraph("How the spec was read, and what was derived:"),
@@ -204,7 +270,7 @@ def time_and_memory(case: Case) -> Section:
     blocks.append(paragraph("Communication beside compute, not added: ", *(hidden or ("none",)), "."))
     if idle := view.idle_parts(plan):
         blocks.append(paragraph(f"Nothing is spent on: {', '.join(idle)}."))
-    return Section("time-memory", "Where time and memory go", (*blocks, *strip_figure(case), *_memory(case)))
+    return Section("time-memory", "Where time and memory go", (*whose(case), *blocks, *strip_figure(case), *_memory(case)))
 
 
 def _time_chart(plan: Plan) -> Waterfall:
@@ -289,11 +355,12 @@ def _memory_chart(plan: Plan, groups: list[view.Row]) -> Stacks:
 def traffic(case: Case) -> list[Block]:
     """Traffic of one step by class and level of the network."""
     if not case.plan.traffic:
-        return [paragraph("Nothing is sent in a step: one rank.")]
+        return [*whose(case, "Inside a site, of"), paragraph("Nothing is sent in a step: one rank.")]
     shown = view.traffic_table(case.plan)
     heads = tuple(shown[0])
     rows: list[list[Span | Words]] = [
         [row["class"], row["level"], *(case.step(TRAFFIC[row["class"]], row[head]) for head in heads[2:])]
         for row in shown
     ]
-    return [table("Traffic of one step, by class and network level", heads, rows, heads[2:])]
+    shown_first = table("Traffic of one step, by class and network level", heads, rows, heads[2:])
+    return [*whose(case, "First the traffic of"), shown_first]

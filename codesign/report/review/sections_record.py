@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from codesign import __version__, planner, units
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review.cited import Case, how
 from codesign.report.review.document import (
     Block,
@@ -24,7 +25,8 @@ from codesign.report.review.document import (
 )
 from codesign.report.run_outcome import size_text
 from codesign.run import RunPlan
-from codesign.spec import load, resolve
+from codesign.search import result
+from codesign.spec import load, resolve, stacks
 from codesign.spec.review import Assumption
 
 # ---------------------------------------------------------------------------------------------------- risks
@@ -38,6 +40,14 @@ def risks(case: Case) -> Section:
         for what, band in (("step time", plan.step_interval), ("memory", plan.memory_interval))
         if band.extrapolated
     ]
+    high_B, capacity_B = plan.memory_interval.high, plan.value("memory_B")
+    if plan.feasible and math.isfinite(high_B) and high_B > capacity_B:
+        found.append(
+            words(
+                f"memory{case.place}: the 80 % interval reaches ", how("interval", units.show(high_B, "B")), ", more than the ",
+                case.step("memory_B"), " of the device; a small run tells",
+            )
+        )
     if run is not None:
         found += [words(note) for note in dict.fromkeys(run.inputs.notes)]
     found.append(
@@ -281,21 +291,28 @@ def spec(case: Case) -> Section:
             table(
                 "Manifest: the same lines give the same bytes",
                 ("what", "value"),
-                [[name, Name(value)] for name, value in manifest(case.plan).items()],
+                [[name, Name(value)] for name, value in manifest(case).items()],
             ),
             Folded(
                 "The whole spec, with preset, defaults and derived fields filled in",
-                (Listing(view.resolved_yaml(case.plan), "yaml"),),
+                (Listing(view.resolved_yaml(case.given), "yaml"),),
             ),
         ),
     )
 
 
-def manifest(plan: planner.Plan) -> dict[str, str]:
-    """Versions and hashes of everything that the numbers rest on; no date, no machine."""
-    from codesign.search import result
-    from codesign.spec import stacks
+def _profiles(case: Case) -> dict[str, str]:
+    """The profile, or that of every site, with its hash."""
+    plans = over_sites.plans(case.sites) if case.sites is not None else {"": case.plan}
+    kinds = {result.profile_hash(plan.problem.profile): plan.problem.profile.name for plan in plans.values()}
+    if len(kinds) == 1:
+        ((digest, name),) = kinds.items()
+        return {"profile": name, "profile hash": digest}
+    return {f"profile hash, {name}, {at}": digest for at, (digest, name) in enumerate(kinds.items(), 1)}
 
+
+def manifest(case: Case) -> dict[str, str]:
+    """Versions and hashes of everything that the numbers rest on; no date, no machine."""
     hashes = {
         name: result.file_hash(stacks.DATA / name)
         for name in ("constants.yaml", "stacks.yaml", "error_model.json", "nearest.json")
@@ -303,9 +320,8 @@ def manifest(plan: planner.Plan) -> dict[str, str]:
     return {
         "codesign": __version__,
         "numpy": np.__version__,
-        "spec hash": plan.spec_hash,
-        "profile": plan.problem.profile.name,
-        "profile hash": result.profile_hash(plan.problem.profile),
+        "spec hash": case.given.spec_hash,
+        **_profiles(case),
         **{f"{name} hash": digest for name, digest in hashes.items()},
     }
 

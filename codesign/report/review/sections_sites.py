@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from codesign import units
-from codesign.report import view
+from codesign.report import over_sites, view
 from codesign.report.review import sections_plan
 from codesign.report.review.cited import Case, how
 from codesign.report.review.document import Block, Bullets, Name, Section, Span, Strong, Words, paragraph, table, words
@@ -16,6 +17,7 @@ from codesign.site_steps import Steps
 from codesign.spec.sites import sync_of
 
 MOST_ROWS = 12
+_WAY = ("class", "step_B", "mean_Bps", "peak_Bps", "link_share")  # ways that are alike in these share a row
 
 
 def sites(case: Case) -> Section:
@@ -81,6 +83,7 @@ def _work(case: Case, run: RunPlan) -> Block:
     for site in own.members:
         alike.setdefault((id(own.plans[site.name]), site.entry), []).append(site.name)
     known = {site.name: site for site in own.members}
+    first = {id(plan): name for name, plan in over_sites.plans(run).items()}  # sites that share a plan share its name
     rows: list[list[Span | Words]] = []
     for names in alike.values():
         plan = own.plans[names[0]]
@@ -89,7 +92,7 @@ def _work(case: Case, run: RunPlan) -> Block:
                 names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} like it",
                 how("counted", f"{known[names[0]].cluster.accelerators:,}"),
                 how("sites", f"{own.sequences[names[0]]:,}"),
-                case.of_run(f"phase_site_step_s[{phase}/{names[0]}]", units.show(plan.step_s, "s")),
+                case.of_run(f"phase_site_step_s[{phase}/{first[id(plan)]}]", units.show(plan.step_s, "s")),
                 how("share", view.percent(1.0 - plan.step_s / slowest)),
             ]
         )
@@ -126,10 +129,13 @@ def _between(run: RunPlan) -> list[Block]:
     every = sorted(site_tables.traffic(run), key=lambda row: -row["step_B"])
     if not every:
         return [paragraph("Nothing is sent between the sites.")]
+    alike: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in every:
+        alike.setdefault(tuple(row[name] for name in _WAY), []).append(row)
     rows = [
         [
             row["from"],
-            row["to"],
+            row["to"] if count == 1 else f"{row['to']}, and {count - 1:,} ways like it",
             row["class"],
             *(
                 how("sites", text)
@@ -141,13 +147,13 @@ def _between(run: RunPlan) -> list[Block]:
                 )
             ),
         ]
-        for row in every[:MOST_ROWS]
+        for row, count in [(rows[0], len(rows)) for rows in alike.values()][:MOST_ROWS]
     ]
     heads = ("from", "to", "class", "a step", "mean", "peak", "of the link")
     out: list[Block] = [table("Traffic from site to site, the largest first", heads, rows, heads[3:])]
-    if len(every) > MOST_ROWS:
+    if len(alike) > MOST_ROWS:
         out.append(
-            paragraph(how("counted", f"{len(every) - MOST_ROWS:,}"), " more rows: codesign plan SPEC --format json.")
+            paragraph(how("counted", f"{len(alike) - MOST_ROWS:,}"), " more rows: codesign plan SPEC --format json.")
         )
     return out
 
