@@ -145,7 +145,7 @@ def test_a_pinned_baseline_shows_no_change_then_what_moved_and_why(visit):
     before, now = plan(load.load_text(TEXT)), plan(load.load_text(TEXT, ["layout.vpp=4"]))
     assert [m.delta for m in visit.metric] == [m.delta for m in figures.figures(now, None, (before, None))]
     assert visit.metric[0].delta.startswith("+") and now.step_s > before.step_s
-    found = moved.moved(before, now)
+    found = moved.moved((before, None), (now, None))
     said = [block.value for block in visit.markdown]
     assert all(view.bullets(lines) in said for lines in (found.answer, found.effects, found.causes))
     again = opened(**visit.query_params)

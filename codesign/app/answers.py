@@ -10,6 +10,7 @@ from codesign.app import specs
 from codesign.app.specs import Fault
 from codesign.planner import Plan
 from codesign.planner import plan as make_plan
+from codesign.report import over_sites
 from codesign.run import RunPlan, run_of
 from codesign.spec.load import Document, Loaded
 
@@ -20,6 +21,11 @@ class Solved:
 
     plan: Plan
     run: RunPlan | None
+
+    @property
+    def step(self) -> Plan:
+        """The plan whose step is looked into: over sites that of the slowest."""
+        return over_sites.shown(self.plan, self.run)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def schema(output: Output = None) -> None:
 @commands.command(epilog=epilog(
     "codesign init -o spec.yaml",
     "codesign init --hf config.json --accelerators 256 -o spec.yaml",
-    "codesign init --model mixtral-8x7b --accelerators 128 --profile h200-sxm -o spec.yaml",
+    "codesign init --model mixtral-8x7b --profile h200-sxm -o spec.yaml",
 ))
 def init(
     hf: Annotated[

@@ -12,8 +12,7 @@ from codesign.app.answers import Solved
 from codesign.app.parts import show_chart, show_explanation, show_figures, show_table, solved_or_fault
 from codesign.app.session import Current
 from codesign.evidence import nearest
-from codesign.planner import Plan
-from codesign.report import explained, figures, moved, review, site_rows, strip, view, waterfall
+from codesign.report import explained, figures, moved, over_sites, review, site_rows, strip, view, waterfall
 from codesign.report.review.document import Document
 
 
@@ -41,7 +40,8 @@ def draw() -> None:
 
 def _answer(solved: Solved, baseline: Solved | None) -> None:
     plan = solved.plan
-    st.markdown(f"#### {view.plain(view.title(plan))}\n{view.plain(view.question(plan))}")
+    asked = over_sites.what(solved.run) if solved.run and solved.run.has_sites else view.question(plan)
+    st.markdown(f"#### {view.plain(view.title(plan))}\n{view.plain(asked)}")
     first, *broken = figures.verdict(plan, solved.run)
     if broken:
         st.warning(view.bullets([first, *broken]), icon=":material/block:")
@@ -50,7 +50,9 @@ def _answer(solved: Solved, baseline: Solved | None) -> None:
     before = (baseline.plan, baseline.run) if baseline else None
     show_figures(solved, figures.figures(plan, solved.run, before))
     with st.expander("What this rests on"):
-        st.markdown(view.bullets(view.small_print(plan)))
+        st.markdown(view.bullets(view.small_print(solved.step)))
+    if solved.run and solved.run.has_sites:
+        st.caption(f"Below is the step of {view.plain(over_sites.place(solved.run))}.")
 
 
 def _baseline(now: Current, solved: Solved) -> None:
@@ -65,11 +67,11 @@ def _baseline(now: Current, solved: Solved) -> None:
     elif now.baseline is None:
         st.caption("The pinned baseline has no plan: unpin it, or go back to it and mend it.")
     else:
-        _moved(now.baseline.plan, solved.plan)
+        _moved(now.baseline, solved)
 
 
-def _moved(before: Plan, plan: Plan) -> None:
-    found = moved.moved(before, plan)
+def _moved(before: Solved, solved: Solved) -> None:
+    found = moved.moved((before.plan, before.run), (solved.plan, solved.run))
     if not found.changes:
         st.caption("This plan is the baseline: change a field to see what moves.")
         return
@@ -89,24 +91,24 @@ def _moved(before: Plan, plan: Plan) -> None:
 
 
 def _time(solved: Solved, baseline: Solved | None) -> None:
-    plan = solved.plan
+    plan = solved.step
     rows = waterfall.rows(plan)
     said = waterfall.summary(rows, plan.step_s)
     show_chart(rows, charts.waterfall(), f"Waterfall of the step. {said}")
     st.caption(said)
-    show_table(view.time_table(plan, baseline.plan if baseline else None), "time",
+    show_table(view.time_table(plan, baseline.step if baseline else None), "time",
                ["part", "s", "ms", "share", "change", "what"])
 
 
 def _memory(solved: Solved, _: Solved | None) -> None:
-    plan, line = solved.plan, view.memory_line(solved.plan)
+    plan, line = solved.step, view.memory_line(solved.step)
     st.markdown(view.plain(line))
     show_chart(view.memory_rows(plan), charts.memory(view.capacity_GiB(plan)), f"Memory by pipeline rank. {line}")
     show_table(view.memory_table(plan), "memory")
 
 
 def _traffic(solved: Solved, _: Solved | None) -> None:
-    plan = solved.plan
+    plan = solved.step
     show_chart(view.traffic_rows(plan), charts.traffic(), "Share of each network link that is used, by traffic class")
     show_table(view.traffic_table(plan), "traffic")
     if solved.run is not None and site_rows.has(solved.run):
@@ -115,7 +117,7 @@ def _traffic(solved: Solved, _: Solved | None) -> None:
 
 
 def _limits(solved: Solved, _: Solved | None) -> None:
-    plan = solved.plan
+    plan = solved.step
     rows = view.elasticity_rows(plan, most=len(plan.elasticities))
     show_chart(rows, charts.tornado(), "Change of the step time for one per cent more of each input")
     show_table(view.elasticity_table(plan, most=len(plan.elasticities)), "limits")
@@ -130,17 +132,17 @@ def _explain(solved: Solved, _: Solved | None) -> None:
 
 def _measured(solved: Solved, _: Solved | None) -> None:
     st.caption("The measured runs most like this one, and how wrong we are on each.")
-    show_table(view.nearest_table(nearest.nearest(solved.plan)), "measured")
+    show_table(view.nearest_table(nearest.nearest(solved.step)), "measured")
 
 
 def _pipeline(solved: Solved, _: Solved | None) -> None:
-    found = strip.drawn(solved.plan)
+    found = strip.drawn(solved.step)
     if found.refused:
         st.info(view.plain(found.refused))
         return
     show_chart(found.bars, charts.strip(found.ranks), f"What each pipeline rank does over one step. {found.summary}")
     st.markdown(view.bullets([found.summary, *found.notes]))
-    st.download_button("Download the timeline (trace.json)", lambda: strip.file(solved.plan), "trace.json", "application/json",
+    st.download_button("Download the timeline (trace.json)", lambda: strip.file(solved.step), "trace.json", "application/json",
                        on_click="ignore", icon=":material/download:", key="download-trace",
                        help="For ui.perfetto.dev, chrome://tracing and speedscope.")
 
