@@ -240,6 +240,13 @@ def test_an_uploaded_config_of_hugging_face_becomes_the_model(visit):
     assert not visit.error and shown(visit) == before  # it is the same model
 
 
+def test_an_uploaded_spec_with_a_mistake_is_refused_by_its_name_and_the_spec_stays(visit):
+    before = begin(visit)
+    upload(visit, "mine.yaml", TEXT.replace("tp: 8", "tpp: 8").encode())
+    assert any("mine.yaml" in box.value and "tpp" in box.value for box in visit.error)
+    assert shown(visit) == wanted(TEXT), before
+
+
 def test_an_upload_that_is_no_spec_is_refused_and_the_spec_stays(visit):
     begin(visit)
     upload(visit, "../../<script>alert(1)</script>.yaml", b"PK\x03\x04\xff")

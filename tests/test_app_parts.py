@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -187,6 +188,11 @@ def test_the_command_runs_streamlit_on_the_shipped_page(monkeypatch, capsys):
     assert ran == [command.command(8600, "127.0.0.1", True)]
     assert {"--server.port=8600", "--server.address=127.0.0.1", "--server.headless=true"} < set(ran[0])
     assert os.path.isfile(next(argument for argument in ran[0] if argument.endswith("app.py")))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert cli.main(["app", "--port", str(taken.getsockname()[1])]) == 2 and len(ran) == 1
+    assert "try another --port" in capsys.readouterr().err
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["app"]) == 2 and len(ran) == 1
     assert "pip install 'codesign[app]'" in capsys.readouterr().err

@@ -32,14 +32,14 @@ def fault_of(error: errors.CodesignError) -> Fault:
     return Fault(where + error.message, error.place.caret() if error.place else "")
 
 
-def document(text: str, changes: Sequence[tuple[str, str]] = ()) -> Document:
+def document(text: str, changes: Sequence[tuple[str, str]] = (), file: str = FILE) -> Document:
     """The spec as written, `changes` (field, text) in it; not yet checked. Raises SpecError for what is no YAML of a spec.
 
-    A spec from a page may name what is shipped, not a file of the machine that serves the page.
+    A spec from a page may name what is shipped, not a file of the machine that serves the page. `file`: what messages call it.
     """
     if len(text.encode("utf-8", "replace")) > MAX_TEXT_B:
         raise errors.SpecError(f"a spec of at most {MAX_TEXT_B:,} bytes is read here")
-    found = load.parse_yaml(text, FILE)
+    found = load.parse_yaml(text, file)
     for field, value in changes:
         load.apply_set(found, f"{field}={value}")
     _refuse_files(found)
@@ -57,9 +57,9 @@ def written(text: str, changes: Sequence[tuple[str, str]] = ()) -> str:
     return view.spec_yaml(data)
 
 
-def checked(found: Document) -> Loaded:
+def checked(found: Document, file: str = FILE) -> Loaded:
     """The checked spec of a document; fills the model's preset into it. Raises SpecError."""
-    return load.check(found, (), Path(), FILE)
+    return load.check(found, (), Path(), file)
 
 
 def _refuse_files(found: Document) -> None:

@@ -17,7 +17,8 @@ KINDS = ("yaml", "yml", "json")
 def taken(data: bytes, name: str, base: str) -> str:
     """The spec that an uploaded file gives: a YAML spec as it is, the model of a config.json put into the spec `base`.
 
-    Raises SpecError, with the shortened name, for what is too large, no text, or neither of the two.
+    Raises SpecError, with the shortened name, for what is too large, no text, or neither of the two, and for a spec with a
+    mistake: it does not take the place of the one that is open.
     """
     shown = shown_name(name)
     if len(data) > specs.MAX_TEXT_B:
@@ -27,7 +28,7 @@ def taken(data: bytes, name: str, base: str) -> str:
     except UnicodeDecodeError as error:
         raise SpecError(f"{shown}: not UTF-8 text (byte {error.start + 1})") from None
     if not text.lstrip().startswith("{") and not name.lower().endswith(".json"):
-        specs.document(text)
+        specs.checked(specs.document(text, file=shown), shown)
         return text
     fields, notes = hf.parse(text, shown)
     return with_model(base, fields, notes)

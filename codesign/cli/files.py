@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -95,7 +96,7 @@ def _of_model(
     from codesign import units
     from codesign.cli.progress import Progress
     from codesign.errors import Infeasible
-    from codesign.search.start import Start, start
+    from codesign.search.start import BATCH_TOKENS, Start, start
     from codesign.spec import hf as configs
     from codesign.spec import starter
 
@@ -109,6 +110,20 @@ def _of_model(
             f"none of {found.space.size:,} layouts of {accelerators:,} {profile} is feasible ({reasons or 'nothing divides'}); "
             "try more --accelerators, or another --profile"
         )
+    sequences = found.sections["training"]["global_batch_sequences"]
+    if not BATCH_TOKENS[0] <= sequences * sequence <= BATCH_TOKENS[1]:
+        say(
+            f"note: no batch of 2 to 8 Mi tokens divides {accelerators:,} accelerators: {sequences:,} sequences are "
+            f"{sequences * sequence:,} tokens; write your own"
+        )
     step = units.show(found.step_s, "s")
     said = f"the fastest of {found.candidates:,} layouts of usual degrees, {step} a step; codesign search looks further"
-    return starter.of_model(found.sections, notes, said)
+    return starter.of_model({"name": _name(hf, model), **found.sections}, notes, said)
+
+
+def _name(hf: str | None, model: str | None) -> str:
+    """A name for the run: the preset, the file, or the folder of a config.json."""
+    if hf is None:
+        return str(model)
+    path = Path(os.path.abspath(hf))
+    return path.name if path.is_dir() else path.parent.name if path.stem == "config" else path.stem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
 from typing import Annotated
 
@@ -29,8 +30,19 @@ def app(
     """
     if importlib.util.find_spec("streamlit") is None:
         raise SpecError("the app needs Streamlit, which is not installed: pip install 'codesign[app]'")
+    _refuse_taken(address, port)
     sys.stdout.flush()
     os.execv(sys.executable, command(port, address, headless))
+
+
+def _refuse_taken(address: str, port: int) -> None:
+    """Say it before Streamlit would end with an error of its own."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise SpecError(f"--port {port}: cannot listen on {address}:{port}: {error.strerror}; try another --port") from None
 
 
 def command(port: int, address: str, headless: bool) -> list[str]:

@@ -22,8 +22,9 @@ def sentence() -> str:
     """The errors of step time on runs that the constants had not seen, in one sentence."""
     one = held_out_summary()["leave_one_group_out"]
     return (
-        f"Step time on {one['rows']:,} measured runs of {one['groups']} groups, each predicted with constants fitted without "
-        f"its group: median error {view.percent(one['median'])}, nine of ten within {view.percent(one['p90'])}."
+        f"Step time of {one['rows']:,} measured runs of {one['groups']} groups, each told by constants fitted without its group: "
+        f"median error {view.percent(one['median'])}, nine of ten within {view.percent(one['p90'])}. The chart below has the shipped "
+        "constants, fitted to all of them."
     )
 
 

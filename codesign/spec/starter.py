@@ -103,7 +103,7 @@ def of_model(sections: Mapping[str, Any], notes: Sequence[str], layout_said: str
     `notes`: what was inferred of the model; `layout_said`: how the layout was found.
     """
     said = {**_SAID, "model": "\n".join(f"# {note}" for note in notes), "layout": f"# {layout_said}"}
-    parts = [_OWN_HEAD + _yaml({"version": sections["version"]})]
+    parts = [_OWN_HEAD + _yaml({name: sections[name] for name in ("version", "name")})]
     for name in ("model", "training", "layout", "cluster", "software"):
         head = f"{said[name]}\n" if said[name] else ""
         parts.append(head + _yaml({name: sections[name]}))

@@ -34,7 +34,7 @@ def test_what_init_writes_is_a_plan_that_fits(model, accelerators, tmp_path, cap
     done = cli.main(["init", "--hf", str(CONFIGS / f"{model}.json"), "--accelerators", str(accelerators), "-o", str(path)])
     assert done == 0
     made = plan(path)
-    assert made.feasible
+    assert made.feasible and made.problem.spec.name == model
     loaded = load.load(path)
     assert loaded.spec.cluster.accelerators == accelerators
     # the layout is not worse than any with other degrees that fits
@@ -48,6 +48,12 @@ def test_what_init_writes_is_a_plan_that_fits(model, accelerators, tmp_path, cap
     # what lies beyond the step is there as comments that load
     text = path.read_text(encoding="utf-8")
     assert "#run:" in text and "#sites:" in text and "assumed by codesign init" in text
+
+
+def test_a_batch_that_no_power_of_two_brings_near_is_said(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    assert cli.main(["init", "--model", "llama-3-8b", "--accelerators", "10007", "-o", str(path)]) == 0
+    assert "no batch of 2 to 8 Mi tokens divides 10,007 accelerators" in capsys.readouterr().err
 
 
 def test_a_model_that_fits_nowhere_is_an_answer_and_nothing_is_written(tmp_path, capsys):
