@@ -23,8 +23,8 @@ def sentence() -> str:
     one = held_out_summary()["leave_one_group_out"]
     return (
         f"Step time of {one['rows']:,} measured runs of {one['groups']} groups, each told by constants fitted without its group: "
-        f"median error {view.percent(one['median'])}, nine of ten within {view.percent(one['p90'])}. The chart below has the shipped "
-        "constants, fitted to all of them."
+        f"median error {view.percent(one['median'])}, nine of ten within {view.percent(one['p90'])}. The chart below has the "
+        "shipped constants, fitted to all of them."
     )
 
 
