@@ -61,7 +61,8 @@ def budget_table(run: RunPlan) -> list[Row]:
 def budget_summary(run: RunPlan) -> str:
     """The chart in a sentence."""
     said = ", ".join(f"{row['cause']} {row['shown']}" for row in loss_rows(run))
-    return f"Goodput {view.percent(run.value('goodput'))}; lost: {said or 'next to nothing'}."
+    trained = goodput.wall_clock(run)["goodput"]
+    return f"Of the wall clock {view.percent(trained, 2)} is training that counts; the rest: {said or 'next to nothing'}."
 
 
 def component_table(run: RunPlan) -> list[Row]:
