@@ -20,10 +20,9 @@ from codesign.report.review import document as blocks
 from codesign.report.review import neighbourhood, sections_plan, strip, svg
 from codesign.report.review.methods import METHODS
 from codesign.run import RunPlan, run_plan
-from codesign.search import exposure, resources
 from codesign.spec import load
+from codesign.timeline import hidden, timeline
 from codesign.timeline import strip as stretches
-from codesign.timeline import timeline
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
@@ -511,9 +510,9 @@ def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
     for bar in added:
         assert bar.start == pytest.approx(at)
         at += bar.size
-    hidden = sorted(bar.size for bar in figure.chart.bars if bar.kind == sections_plan.HIDDEN)
-    wanted = exposure.hidden(resources.machine(planned)).values()
-    assert hidden == sorted(value for value in wanted if value >= view.SMALL_SHARE * planned.step_s) != []
+    beside = sorted(bar.size for bar in figure.chart.bars if bar.kind == sections_plan.HIDDEN)
+    wanted = hidden(planned).values()
+    assert beside == sorted(value for value in wanted if value >= view.SMALL_SHARE * planned.step_s) != []
 
 
 def test_drawings_are_labelled_and_escape():

@@ -13,17 +13,15 @@ import numpy as np
 from codesign.timeline.costs import (
     COMPUTE,
     DATA,
-    GRADIENTS,
     HIDDEN,
     PARAMETERS,
     PIPELINE,
     Cost,
     Part,
     Values,
+    beside_all_passes,
     filling_s,
     fully_sharded_alone,
-    gradients_s,
-    parameters_s,
 )
 from codesign.timeline.passes import Gap, Passes
 
@@ -214,14 +212,9 @@ class _Tail:
         yield from self._beside(values, first_s, done_s)
 
     def _beside(self, values: Values, first_s: float, done_s: float) -> Iterator[Event]:
-        if values.structure["sharding"].kind in ("zero3", "hsdp"):
-            return  # beside every pass
-        hidden_s = parameters_s(values, self.rank) - float(values.ranks("dp_parameter_exposed_s")[self.rank])
-        if hidden_s > 0.0:
-            yield Event(BESIDE, PARAMETERS + HIDDEN, "dp_hidden", "parameters", first_s, first_s + hidden_s)
-        hidden_s = gradients_s(values, self.rank) - float(values.ranks("dp_gradient_exposed_s")[self.rank])
-        if hidden_s > 0.0 and values.one("gradient_reductions") <= 1.0:
-            yield Event(BESIDE, GRADIENTS + HIDDEN, "dp_hidden", "gradients", max(done_s - hidden_s, 0.0), done_s)
+        for part in beside_all_passes(values, self.rank):
+            from_s = first_s if part.lane == PARAMETERS + HIDDEN else max(done_s - part.s, 0.0)
+            yield Event(BESIDE, part.lane, part.category, part.name, from_s, from_s + part.s)
         if self.spare_s > 0.0:
             name = "exposed, in time that the rank has to spare"
             yield Event(BESIDE, DATA + HIDDEN, "dp_spare", name, max(done_s - self.spare_s, 0.0), done_s)

@@ -19,7 +19,7 @@ from codesign.errors import SpecError
 from codesign.laws import pipeline
 from codesign.planner import Plan, plan
 from codesign.spec import datafiles, load
-from codesign.timeline import strip, timeline, trace
+from codesign.timeline import hidden, strip, timeline, trace
 
 EXAMPLES = datafiles.root("examples")
 LLAMA, DEEPSEEK = "llama-3.1-405b-h100.yaml", "deepseek-v3-h800.yaml"
@@ -77,6 +77,13 @@ class Reader:
                 found[row["cat"]] += row["dur"] / 1e6
         return found
 
+    def beside(self, rank: int) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for row in self.hidden:
+            if row["pid"] == rank:
+                found[row["lane"].removesuffix(" (hidden)")] += row["dur"] / 1e6
+        return found
+
     def count(self, rank: int, part: str) -> int:
         return sum(row["pid"] == rank and row["cat"] == part for row in self.own)
 
@@ -123,6 +130,12 @@ def held(read: Reader, made: Plan) -> None:
         for name, seconds in made.parts.items():
             rounding_s = GRID_s * read.count(pacing, name)
             assert totals.get(name, 0.0) == pytest.approx(seconds, abs=CLOSE * made.step_s + rounding_s), name
+        beside = read.beside(pacing)
+        for lane, seconds in hidden(made).items():  # what reports say is what is drawn, but for what the step's end cuts off
+            rows = sum(r["pid"] == pacing and r["lane"] == f"{lane} (hidden)" for r in read.hidden)
+            cut_s = seconds - beside.pop(lane, 0.0)
+            assert cut_s == pytest.approx(0.0, abs=CLOSE * made.step_s + GRID_s * rows), lane
+        assert set(beside) <= {"data parallel"}  # exposed on a rank with time to spare
 
 
 @pytest.mark.parametrize("name", RUNS)
