@@ -26,7 +26,7 @@ from codesign.timeline.costs import (
 from codesign.timeline.passes import Gap, Passes
 
 IDLE, STEP = "idle", "rest of the step"
-PASS, INSIDE, BETWEEN, BESIDE = "pass", "inside", "between", "beside"
+PASS, INSIDE, WITHIN, BETWEEN, BESIDE = "pass", "inside", "within", "between", "beside"
 CATEGORIES = {"F": "forward", "B": "input gradient", "W": "weight gradient", "BW": "backward"}
 STEADY, WAIT = "steady state", "wait"
 # what comes after the optimizer, in the order in which it is drawn: parts of the step that belong to no micro-batch
@@ -37,7 +37,8 @@ AFTER = {
 
 
 class Event(NamedTuple):
-    """`role`: a pass as a whole, a part inside a pass, something between passes, something that runs beside."""
+    """`role`: a pass as a whole, a part inside a pass, idle time within a folded stretch of passes, something between passes,
+    something that runs beside."""
 
     role: str
     lane: str
@@ -163,7 +164,7 @@ def _folded(
     row = tuple(Part(*key, s) for key, s in inside.items())
     yield from _in_a_row(row, before_s, middle_s, 1.0, which, count)
     if end_s > middle_s:
-        yield from (one._replace(passes=count) for one in idle.events(middle_s, end_s, INSIDE))
+        yield from (one._replace(passes=count) for one in idle.events(middle_s, end_s, WITHIN))
     yield from _beside(tuple(Part(*key, s) for key, s in next_to.items()), before_s, 1.0, beside, which, count)
 
 
