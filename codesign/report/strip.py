@@ -10,7 +10,7 @@ from codesign.report import view
 from codesign.timeline import Timeline, shares, strip, timeline, trace
 
 MOST_EVENTS = 100_000  # of the replay that is drawn; more is folded
-FOLDED_EVENTS = 3_000  # where that still gives too many bars
+FOLDED_EVENTS = 15_000  # where that still gives too many bars
 MOST_BARS = 5_000
 MOST_PASSES = 40_000  # replayed for a page; more takes seconds
 

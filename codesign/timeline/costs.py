@@ -90,6 +90,15 @@ def costs(values: Values) -> list[dict[str, Cost]]:
     return found
 
 
+def own_stages(values: Values, rank: int) -> tuple[list[int], float]:
+    """The virtual stages of a rank, in the order of the model, and the share of the micro-batches that passes each of them."""
+    pipe = values.structure["pipeline"]
+    if pipe.schedule == "dualpipe":  # half of all micro-batches on the stage of either direction
+        return [rank, pipe.pp - 1 - rank], 0.5
+    last = 2 * pipe.pp - 1 - rank if pipe.schedule in pipelines.V_SHAPED else pipe.pp + rank
+    return [rank, *range(last, pipe.pp * pipe.vpp, pipe.pp)], 1.0
+
+
 def filling_s(values: Values) -> float:
     """Hand-overs that are exposed while the pipeline fills and drains: what `pp_exposed_s` holds at least."""
     pp = values.structure["pipeline"].pp

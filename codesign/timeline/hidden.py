@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from codesign.laws import pipeline as pipelines
 from codesign.planner import Plan
-from codesign.timeline.costs import HIDDEN, Part, Values, beside_all_passes, costs
+from codesign.timeline.costs import HIDDEN, Part, Values, beside_all_passes, costs, own_stages
 
 
 def hidden(plan: Plan) -> dict[str, float]:
@@ -21,21 +20,11 @@ def hidden(plan: Plan) -> dict[str, float]:
         found[name] = found.get(name, 0.0) + part.s * times
 
     cost = costs(values)
-    stages, times = _stages(values, rank)
+    stages, part_of_each = own_stages(values, rank)
     for stage in stages:
         for kind in ("F", "BW"):
             for part in cost[stage][kind].beside:
-                add(part, times)
+                add(part, part_of_each * values.one("micro_batches"))
     for part in beside_all_passes(values, rank):
         add(part, 1.0)
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
-
-
-def _stages(values: Values, rank: int) -> tuple[list[int], float]:
-    """The virtual stages of a rank, and how many micro-batches pass each of them."""
-    pipe, m = values.structure["pipeline"], values.one("micro_batches")
-    if pipe.schedule == "dualpipe":  # half of every micro-batch on the stage of either direction
-        return [rank, pipe.pp - 1 - rank], 0.5 * m
-    if pipe.schedule in pipelines.V_SHAPED:
-        return [rank, 2 * pipe.pp - 1 - rank], m
-    return list(range(rank, pipe.pp * pipe.vpp, pipe.pp)), m

@@ -3,13 +3,14 @@ mentioning its time is that of its bytes on the link."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codesign.planner import Plan, plan
 from codesign.spec import datafiles, load
-from codesign.timeline import hidden
+from codesign.timeline import hidden, timeline
 
 EXAMPLES = datafiles.root("examples")
 LLAMA, DEEPSEEK, GPT4, FSDP = "llama-3.1-405b-h100", "deepseek-v3-h800", "gpt4-retrain", "llama-3-8b-fsdp"
@@ -44,6 +45,19 @@ def layers(made: Plan) -> dict[str, float]:
 
 def link_s(made: Plan, name: str) -> float:
     return sum(row["link_s"] for row in made.traffic if row["class"] == name)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_it_is_what_the_timeline_of_each_example_draws(path: Path) -> None:
+    fewer = ("training.global_batch_sequences=12800",) if path.stem == "ten-million" else ()  # its replay takes long
+    made = plan(load.load(path, fewer))
+    line = timeline(made, 20_000, [int(made.value("slowest_rank"))])
+    drawn: dict[str, float] = {}
+    for event in line.tracks[0].events:
+        if event.lane.endswith(" (hidden)"):
+            lane = event.lane.removesuffix(" (hidden)")
+            drawn[lane] = drawn.get(lane, 0.0) + event.end_s - event.start_s
+    assert drawn == {lane: pytest.approx(seconds, rel=1e-9) for lane, seconds in hidden(made).items()}
 
 
 @pytest.mark.parametrize(("name", "sets"), [
