@@ -14,9 +14,9 @@ from codesign.cli import what_if as command
 from codesign.errors import SpecError
 from codesign.graph import REGISTRY
 from codesign.planner import plan
-from codesign.report import explained, figures, palette, waterfall
-from codesign.search import exposure, resources
+from codesign.report import explained, figures, palette, view, waterfall
 from codesign.spec import load, profiles
+from codesign.timeline import hidden
 
 EXAMPLES = list(state.examples())
 
@@ -172,13 +172,21 @@ def test_an_upload_that_is_no_spec_is_refused(name, data, message):
     assert ".." not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_waterfall_has_what_the_timeline_hides(name):
+    made = answers.answer(state.examples()[name]).solved.plan
+    drawn = {row["part"]: row["s"] for row in waterfall.rows(made) if row["kind"] == "communication, hidden"}
+    wanted = {f"{lane}, hidden": seconds for lane, seconds in hidden(made).items()}
+    assert drawn == {lane: seconds for lane, seconds in wanted.items() if seconds >= view.SMALL_SHARE * made.step_s} != {}
+
+
 def test_what_is_hidden_is_there_when_nothing_may_overlap():
     text = state.examples()["gpt4-retrain"]
     made = plan(load.load_text(text))
     bare = plan(load.load_text(text, [f"layout.overlap.{name}=false" for name in ("tp", "cp")]))
-    hidden = exposure.hidden(resources.machine(made))
-    for name in ("tp_exposed_s", "cp_exposed_s"):
-        assert made.value(name) + hidden[name] == pytest.approx(bare.value(name), rel=0.05)
+    beside = hidden(made)
+    for name, lane in (("tp_exposed_s", "tensor parallel"), ("cp_exposed_s", "context parallel")):
+        assert made.value(name) + beside[lane] == pytest.approx(bare.value(name), rel=1e-9)
 
 
 def test_the_command_runs_streamlit_on_the_shipped_page(monkeypatch, capsys):

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from codesign.app import answers, jobs, parts, state, works
 from codesign.app.jobs import Jobs
 from codesign.planner import plan
-from codesign.report import found, shape_page, strip
+from codesign.report import found, shape_page, strip, view
 from codesign.search import around, run, shapes
 from codesign.search.result import Result
 from codesign.spec import load
@@ -145,6 +145,25 @@ def test_the_pipeline_is_drawn_in_few_bars_that_fill_the_step_or_is_refused():
         mine = [bar for bar in drawn.bars if bar["rank"] == rank]
         assert sum(bar["end_s"] - bar["start_s"] for bar in mine) == pytest.approx(made.step_s)
     assert len(drawn.bars) < strip.MOST_BARS and not drawn.refused
+
+
+@pytest.mark.parametrize(("example", "changes"), [
+    (LLAMA, ("layout.tp=4", "layout.dp=256")), (LLAMA, ()), ("deepseek-v3-h800", ()), ("frontier-100k-two-sites", ()),
+    (LLAMA, ("layout.dp=32", "cluster.accelerators=4096")),
+])  # fmt: skip
+def test_the_pipeline_says_and_draws_the_bubble_of_the_plan(example, changes):
+    made = plan(load.load_text(state.examples()[example], changes))
+    drawn, rank = strip.drawn(made), int(made.value("slowest_rank"))
+    bubble = made.parts["pp_bubble_s"] / made.step_s
+    assert f"bubble {view.percent(bubble)}" in drawn.summary and drawn.summary.startswith(f"Rank {rank} ")
+    bars = [bar for bar in drawn.bars if bar["rank"] == rank and bar["category"] == "bubble"]
+    assert sum(bar["end_s"] - bar["start_s"] for bar in bars) == pytest.approx(made.parts["pp_bubble_s"])
+    folded = any("in the middle are folded" in note for note in drawn.notes)
+    assert folded == ("layout.dp=32" in changes) == any("steady state" in note for note in drawn.notes)
+    assert folded == any(bar["category"] == "steady state" for bar in drawn.bars)
+
+
+def test_a_step_of_too_many_passes_is_not_drawn():
     assert "too many to replay" in strip.drawn(plan(load.load_text(state.examples()["ten-million"]))).refused
 
 

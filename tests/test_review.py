@@ -20,10 +20,9 @@ from codesign.report.review import document as blocks
 from codesign.report.review import neighbourhood, sections_plan, strip, svg
 from codesign.report.review.methods import METHODS
 from codesign.run import RunPlan, run_plan
-from codesign.search import exposure, resources
 from codesign.spec import load
+from codesign.timeline import hidden, timeline
 from codesign.timeline import strip as stretches
-from codesign.timeline import timeline
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
@@ -472,12 +471,18 @@ def test_override_is_named_and_nothing_is_searched_or_added_up():
 # ---------------------------------------------------------------------------------------------------- figures
 
 
-def test_strip_draws_what_the_timeline_has():
+@pytest.mark.parametrize("most", [200_000, 3_000])
+@pytest.mark.parametrize("sets", [(), ("layout.tp=4", "layout.dp=256")])
+def test_strip_draws_what_the_timeline_has(sets, most):
     """In few columns, where single passes cannot be seen: the time of each rank that is not idle stays what it is."""
-    line = timeline(made(PLAIN)[0])
+    planned = plan(EXAMPLES / f"{PLAIN}.yaml", sets=sets)
+    line = timeline(planned, most)
     drawn = strip.strip(line)
     assert drawn.ranks == tuple(range(16)) and set(drawn.categories) <= set(strip.CATEGORIES)
-    assert drawn.end_s == made(PLAIN)[0].step_s
+    assert drawn.end_s == planned.step_s
+    idle_s = planned.step_s - sum(end - start for rank, start, end, _ in drawn.rows if rank == line.pacing_rank)
+    # hand-overs while the pipeline fills are drawn as communication; the pacing rank waits for nothing else
+    assert idle_s == pytest.approx(planned.parts["pp_bubble_s"], abs=2.0 * planned.step_s / strip.COLUMNS)
     for rank in drawn.ranks:
         busy_s = sum(
             one.end_s - one.start_s
@@ -511,9 +516,9 @@ def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
     for bar in added:
         assert bar.start == pytest.approx(at)
         at += bar.size
-    hidden = sorted(bar.size for bar in figure.chart.bars if bar.kind == sections_plan.HIDDEN)
-    wanted = exposure.hidden(resources.machine(planned)).values()
-    assert hidden == sorted(value for value in wanted if value >= view.SMALL_SHARE * planned.step_s) != []
+    beside = sorted(bar.size for bar in figure.chart.bars if bar.kind == sections_plan.HIDDEN)
+    wanted = hidden(planned).values()
+    assert beside == sorted(value for value in wanted if value >= view.SMALL_SHARE * planned.step_s) != []
 
 
 def test_drawings_are_labelled_and_escape():

@@ -313,14 +313,22 @@ def tp_backward_exposed_s(kind_spec, software, sequence_parallel, tp_layer_s, la
     return collectives.chunked_overlap_exposed_s(tp_layer_s, layer_gemm_backward_s, tp)
 
 
+def repeated(dimension, recompute, kind_spec) -> float:
+    """How much of the forward communication of a layer its recompute repeats. `dimension`: tp, cp or ep."""
+    if recompute.granularity == "full":
+        return 1.0
+    if recompute.granularity != "selective":
+        return 0.0
+    if dimension == "tp":
+        return 0.5 if "mlp" in recompute.modules and not kind_spec.moe else 0.0
+    return 1.0 if {"cp": "core_attn", "ep": "moe"}[dimension] in recompute.modules else 0.0
+
+
 @quantity("s", over="kind", source="EQ-08: the forward collectives run again under full recompute")
 def tp_recompute_exposed_s(kind_spec, recompute, recompute_fraction, tp_forward_exposed_s, sequence_parallel) -> Array:
     """Tensor-parallel communication that recompute repeats."""
-    if recompute.granularity == "full":
-        return recompute_fraction * tp_forward_exposed_s
-    if recompute.granularity == "selective" and "mlp" in recompute.modules and not kind_spec.moe:
-        return recompute_fraction * 0.5 * tp_forward_exposed_s
-    return np.zeros(1)
+    share = repeated("tp", recompute, kind_spec)
+    return recompute_fraction * share * tp_forward_exposed_s if share else np.zeros(1)
 
 
 # ---------------------------------------------------------------------------------------------------- context parallel
@@ -432,9 +440,7 @@ def cp_backward_exposed_s(kind_spec, cp_style, software, cp, cp_hop_s, cp_exchan
 @quantity("s", over="kind", source="EQ-08: the forward transfers run again under full recompute")
 def cp_recompute_exposed_s(kind_spec, recompute, recompute_fraction, cp_forward_exposed_s) -> Array:
     """Context-parallel communication that recompute repeats."""
-    if recompute.granularity == "full" or (recompute.granularity == "selective" and "core_attn" in recompute.modules):
-        return recompute_fraction * cp_forward_exposed_s
-    return np.zeros(1)
+    return recompute_fraction * cp_forward_exposed_s if repeated("cp", recompute, kind_spec) else np.zeros(1)
 
 
 # ---------------------------------------------------------------------------------------------------- expert parallel
@@ -580,9 +586,7 @@ def ep_backward_exposed_s(
 @quantity("s", over="kind", source="EQ-08: recomputing the MoE layer sends the tokens again")
 def ep_recompute_exposed_s(kind_spec, recompute, recompute_fraction, ep_forward_exposed_s) -> Array:
     """Expert-parallel communication that recompute repeats."""
-    if recompute.granularity == "full" or (recompute.granularity == "selective" and "moe" in recompute.modules):
-        return recompute_fraction * ep_forward_exposed_s
-    return np.zeros(1)
+    return recompute_fraction * ep_forward_exposed_s if repeated("ep", recompute, kind_spec) else np.zeros(1)
 
 
 # ---------------------------------------------------------------------------------------------------- hidden traffic

@@ -7,10 +7,11 @@ from typing import Any
 
 from codesign.planner import Plan
 from codesign.report import view
-from codesign.timeline import strip, timeline, trace
+from codesign.timeline import Timeline, shares, strip, timeline, trace
 
-MOST_EVENTS = 3_000  # of the replay that is drawn; more is folded
-MOST_BARS = 3_000
+MOST_EVENTS = 100_000  # of the replay that is drawn; more is folded
+FOLDED_EVENTS = 15_000  # where that still gives too many bars
+MOST_BARS = 5_000
 MOST_PASSES = 40_000  # replayed for a page; more takes seconds
 
 
@@ -31,20 +32,26 @@ def drawn(plan: Plan) -> Strip:
     if passes > MOST_PASSES:
         return Strip(refused=f"This step has {passes:,.0f} passes: too many to replay on a page. `codesign timeline SPEC -o "
                              "trace.json` does it")  # fmt: skip
-    line = timeline(plan, MOST_EVENTS)
-    rows = strip(line)
-    if len(rows) > MOST_BARS:
+    for most in (MOST_EVENTS, FOLDED_EVENTS):
+        line = timeline(plan, most)
+        rows = strip(line)
+        if len(rows) <= MOST_BARS:
+            break
+    else:
         return Strip(refused=f"{len(rows):,} bars are too many for a page: download the trace")
-    pacing: dict[str, float] = {}
-    for row in rows:
-        if row.rank == line.pacing_rank:
-            pacing[row.category] = pacing.get(row.category, 0.0) + row.end_s - row.start_s
-    longest = sorted(pacing.items(), key=lambda item: -item[1])
-    said = ", ".join(f"{name} {view.percent(seconds / line.step_s)}" for name, seconds in longest)
+    known = {name: share for name, share in shares(plan).items() if share >= view.SMALL_SHARE}
+    said = ", ".join(f"{name} {view.percent(share)}" for name, share in known.items())
     return Strip(
         tuple(row._asdict() for row in rows), len(line.tracks),
-        f"Rank {line.pacing_rank} sets the pace: {said} of its step.", line.notes,
+        f"Rank {line.pacing_rank} sets the pace: {said} of its step.", (*line.notes, *folded(line)),
     )
+
+
+def folded(line: Timeline) -> tuple[str, ...]:
+    """How folded passes are drawn, where there are any."""
+    if not any(track.folded for track in line.tracks):
+        return ()
+    return ("folded passes are drawn as steady state in turns with the idle time between them, so that shares are right",)
 
 
 def file(plan: Plan) -> str:
@@ -57,4 +64,4 @@ def _passes(plan: Plan) -> float:
     return 2.0 * float(pipe.pp) * float(pipe.vpp) * plan.value("micro_batches")
 
 
-__all__ = ["Strip", "drawn", "file"]
+__all__ = ["Strip", "drawn", "file", "folded"]

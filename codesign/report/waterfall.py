@@ -7,7 +7,7 @@ from typing import Any
 
 from codesign.planner import Plan
 from codesign.report import view
-from codesign.search import exposure, resources
+from codesign.timeline import hidden
 
 COMPUTE = frozenset({
     "gemm_total_s", "attention_total_s", "elementwise_total_s", "recompute_total_s", "ends_total_s", "optimizer_s",
@@ -25,7 +25,7 @@ def kind(part: str) -> str:
 def rows(plan: Plan) -> list[dict[str, Any]]:
     """One row a part, in the order of the step: label, kind, start and end in seconds; the last one ends at the step.
 
-    Then what is hidden, from 0: it is not part of the step.
+    Then the communication that is hidden, from 0, as the timeline draws it: it is not part of the step.
     """
     found, end_s = [], 0.0
     for row in view.time_rows(plan):
@@ -34,10 +34,10 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
             "part": row["label"], "kind": kind(row["part"]), "start_s": start_s, "end_s": end_s, "s": row["s"],
             "share": view.percent(row["share"]), "what": row["what"],
         })
-    for name, hidden_s in exposure.hidden(resources.machine(plan)).items():
+    for name, hidden_s in hidden(plan).items():
         if hidden_s >= view.SMALL_SHARE * plan.step_s:
             found.append({
-                "part": f"{exposure.TERMS[name]}, hidden", "kind": "communication, hidden", "start_s": 0.0,
+                "part": f"{name}, hidden", "kind": "communication, hidden", "start_s": 0.0,
                 "end_s": hidden_s, "s": hidden_s, "share": view.percent(hidden_s / plan.step_s),
                 "what": "runs beside compute and adds nothing to the step",
             })

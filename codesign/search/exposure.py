@@ -119,19 +119,6 @@ def exposures(machine: Machine) -> tuple[Exposure, ...]:
     return tuple(sorted(found, key=lambda exposure: -exposure.exposed_s))
 
 
-def hidden(machine: Machine) -> dict[str, float]:
-    """Seconds of each communication term that run beside compute, largest first: what it would take alone, less the exposed.
-
-    Alone is beside compute and memory without limit: nothing is left to hide behind.
-    """
-    now = machine.run({}, ("rank_dp_exposed_s", "rank_work_s", "slowest_rank", "micro_batches")).values
-    terms = _Terms(machine, _last_rank(now), {"slowest_rank": now["slowest_rank", None]})
-    seen = terms.at([{}, dict.fromkeys(_WINDOWS, LIMIT)])
-    found = {name: float(values[1, 0] - values[0, 0]) for name, values in seen.items()}
-    kept = {name: value for name, value in found.items() if value > _NONE * machine.plan.step_s}
-    return dict(sorted(kept.items(), key=lambda pair: -pair[1]))
-
-
 def _last_rank(values: Mapping[Any, Any]) -> int:
     """The pipeline rank whose data-parallel communication ends last, as `dp_exposed_s` counts."""
     work = values["rank_work_s", None][:, 0]

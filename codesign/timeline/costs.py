@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from codesign.laws import pipeline as pipelines
 from codesign.planner import Plan
+from codesign.quantities.communication import repeated
 from codesign.quantities.step import LOOK_UP_SHARE
 from codesign.spec.stages import Chunk
 
 COMPUTE = "compute"
 HIDDEN = " (hidden)"
-GRADIENTS, PARAMETERS = "gradients", "parameters"
+GRADIENTS, PARAMETERS, SHARDED = "gradients", "parameters", "sharded parameters and gradients"
 PIPELINE, DATA = "pipeline", "data parallel"
 OFFLOAD = "off-load"
 _DIMENSIONS = (("tensor parallel", "tp"), ("context parallel", "cp"), ("expert parallel", "ep"))
@@ -79,13 +80,23 @@ def costs(values: Values) -> list[dict[str, Cost]]:
         weight = _weight_gradient(values, chunk)
         hand_over, gradients = _handed_over(values), _beside_each_backward(values, rank)
         after = _after_each_backward(values)
-        f = _cost([*forward, hand_over], [*_hidden(values, chunk, "forward"), *_sent(values, stage, +1)])
-        beside = [*_hidden(values, chunk, "backward"), gradients, *_sent(values, stage, -1)]
+        stored, loaded = _offloading(values, rank, "forward", forward), _offloading(values, rank, "backward", backward, weight)
+        f = _cost([*forward, hand_over], [*_hidden(values, chunk, "forward"), stored, *_sent(values, stage, +1)])
+        beside = [*_hidden(values, chunk, "backward"), loaded, gradients, *_sent(values, stage, -1)]
         b = _cost([*backward, hand_over, *after], beside)
         w = _cost(weight, [])
         both = _cost([*_merged(backward, weight), hand_over, *after], beside)
         found.append({"F": f, "B": b, "W": w, "BW": both})
     return found
+
+
+def own_stages(values: Values, rank: int) -> tuple[list[int], float]:
+    """The virtual stages of a rank, in the order of the model, and the share of the micro-batches that passes each of them."""
+    pipe = values.structure["pipeline"]
+    if pipe.schedule == "dualpipe":  # half of all micro-batches on the stage of either direction
+        return [rank, pipe.pp - 1 - rank], 0.5
+    last = 2 * pipe.pp - 1 - rank if pipe.schedule in pipelines.V_SHAPED else pipe.pp + rank
+    return [rank, *range(last, pipe.pp * pipe.vpp, pipe.pp)], 1.0
 
 
 def filling_s(values: Values) -> float:
@@ -167,17 +178,30 @@ def _exposed(values: Values, chunk: Chunk, way: str) -> list[Part]:
 
 
 def _hidden(values: Values, chunk: Chunk, way: str) -> list[Part]:
-    """Communication of the layers that runs beside their compute: all of it less what is exposed."""
-    moved_s = {short: _layers(values, chunk, f"{short}_layer_s") for short in ("tp", "ep")}
-    moved_s["cp"] = 0.0
-    if values.structure["cp_style"] == "ring":  # keys and values; backward also their gradients
-        hops = (1.0 if way == "forward" else 2.0) * (values.plan.value("cp") - 1.0)
-        moved_s["cp"] = chunk.layers * hops * values.one("cp_hop_s")
-    exposed = _exposed(values, chunk, way)
-    return [
-        Part(lane + HIDDEN, f"{short}_hidden", lane, max(moved_s[short] - part.s, 0.0))
-        for (lane, short), part in zip(_DIMENSIONS, exposed, strict=True)
-    ]
+    """Communication of the layers that runs beside their compute: all of it less what is exposed. What recompute repeats
+    runs in the backward pass, as much of it exposed as in the forward pass."""
+    found = []
+    for lane, short in _DIMENSIONS:
+        hidden_s = 0.0
+        for kind, count in chunk.counts.items():
+            hidden_s += count * _beside_s(values, kind, short, way)
+            if way == "backward":
+                again = repeated(short, values.structure["recompute"], values.structure[f"kind_spec[{kind}]"])
+                share = again * values.plan.value("recompute_fraction") if again else 0.0
+                hidden_s += count * share * _beside_s(values, kind, short, "forward")
+        found.append(Part(lane + HIDDEN, f"{short}_hidden", lane, hidden_s))
+    return found
+
+
+def _beside_s(values: Values, kind: str, short: str, way: str) -> float:
+    """Hidden communication of one layer in one direction."""
+    if short != "cp":
+        moved_s = values.one(f"{short}_layer_s", kind)
+    elif values.structure["cp_style"] == "ring":  # keys and values; backward also their gradients
+        moved_s = (1.0 if way == "forward" else 2.0) * (values.plan.value("cp") - 1.0) * values.one("cp_hop_s")
+    else:
+        return 0.0
+    return max(moved_s - values.one(f"{short}_{way}_exposed_s", kind), 0.0)
 
 
 def _offloaded(values: Values, rank: int, way: str, parts: list[Part], more: list[Part] | None = None) -> list[Part]:
@@ -186,6 +210,14 @@ def _offloaded(values: Values, rank: int, way: str, parts: list[Part], more: lis
     waits_s = values.ranks(f"rank_{way}_s")[rank] - compute_s
     share = sum(part.s for part in [*parts, *(more or [])]) / compute_s if compute_s else 0.0
     return [*parts, Part(OFFLOAD, "offload_exposed_s", "waits for off-load", max(waits_s, 0.0) * share)]
+
+
+def _offloading(values: Values, rank: int, way: str, parts: list[Part], more: list[Part] | None = None) -> Part:
+    """Off-load that runs beside the parts of a pass, in proportion to them."""
+    compute_s = values.ranks(f"rank_compute_{way}_s")[rank]
+    hidden_s = min(values.ranks("rank_offload_s")[rank], compute_s)
+    own_s = sum(part.s for part in [*parts, *(more or [])] if part.lane != OFFLOAD)
+    return Part(OFFLOAD + HIDDEN, "offload_hidden", "off-load", hidden_s * own_s / compute_s if compute_s else 0.0)
 
 
 def _handed_over(values: Values) -> Part:
@@ -209,12 +241,25 @@ def _sent(values: Values, stage: int, step: int) -> list[Part]:
 def _beside_each_backward(values: Values, rank: int) -> Part:
     """Gradients (and, fully sharded, parameters) that move beside every backward pass, in equal shares."""
     reductions = values.one("gradient_reductions")
-    lane, passes = GRADIENTS + HIDDEN, values.one("micro_batches") * values.structure["pipeline"].vpp
+    passes = values.one("micro_batches") * values.structure["pipeline"].vpp
     if values.structure["sharding"].kind in ("zero3", "hsdp"):
         hidden = gradients_s(values, rank) + parameters_s(values, rank) - values.ranks("fsdp_exposed_s")[rank]
-        return Part(lane, "dp_hidden", "gathers and reductions", max(hidden, 0.0) / passes)
+        return Part(SHARDED + HIDDEN, "dp_hidden", "gathers and reductions", float(max(hidden, 0.0)) / passes)
     hidden = gradients_s(values, rank) - values.ranks("dp_gradient_exposed_s")[rank]
-    return Part(lane, "dp_hidden", "gradients", max(hidden, 0.0) / passes if reductions > 1.0 else 0.0)
+    each = float(max(hidden, 0.0)) / passes if reductions > 1.0 else 0.0
+    return Part(GRADIENTS + HIDDEN, "dp_hidden", "gradients", each)
+
+
+def beside_all_passes(values: Values, rank: int) -> list[Part]:
+    """What moves beside the passes of a rank once a step: parameters beside the first, gradients beside the last."""
+    if values.structure["sharding"].kind in ("zero3", "hsdp"):
+        return []  # beside every pass
+    hidden = parameters_s(values, rank) - float(values.ranks("dp_parameter_exposed_s")[rank])
+    found = [Part(PARAMETERS + HIDDEN, "dp_hidden", "parameters", hidden)]
+    if values.one("gradient_reductions") <= 1.0:
+        hidden = gradients_s(values, rank) - float(values.ranks("dp_gradient_exposed_s")[rank])
+        found.append(Part(GRADIENTS + HIDDEN, "dp_hidden", "gradients", hidden))
+    return [part for part in found if part.s > 0.0]
 
 
 def _after_each_backward(values: Values) -> list[Part]:

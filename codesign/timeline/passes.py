@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import SpecError
-from codesign.laws import pipeline as pipelines
 from codesign.laws import replay
-from codesign.timeline.costs import Cost, Values, filling_s, fully_sharded_alone
+from codesign.timeline.costs import Cost, Values, filling_s, fully_sharded_alone, own_stages
 
 Floats = NDArray[np.float64]
 MOST_PASSES = 4_000_000
@@ -120,12 +119,7 @@ def _of_rank(run: replay.Replay, rank: int, drawn_s: float, plan_s: float, secon
 
 def _one_after_the_other(values: Values, rank: int, m: int, seconds: dict[str, Floats]) -> Passes:
     """A rank's passes without a schedule: each micro-batch through all its stages and back."""
-    pipe = values.structure["pipeline"]
-    last = 2 * pipe.pp - 1 - rank if pipe.schedule in pipelines.V_SHAPED else pipe.pp + rank
-    stages = [rank, *range(last, pipe.pp * pipe.vpp, pipe.pp)]
-    part = 1.0
-    if pipe.schedule == "dualpipe":  # half of every micro-batch on the stage of either direction
-        stages, part = [rank, pipe.pp - 1 - rank], 0.5
+    stages, part = own_stages(values, rank)
     order = [(kind, stage) for kind in ("F", "BW") for stage in (stages if kind == "F" else stages[::-1])]
     end = np.cumsum(np.tile([part * seconds[kind][stage] for kind, stage in order], m))
     return Passes(

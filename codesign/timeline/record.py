@@ -1,17 +1,16 @@
-"""The timeline of a plan as a plain record, and a strip of it for a report or an app to draw."""
+"""The timeline of a plan as a plain record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from codesign.errors import SpecError
 from codesign.planner import Plan
 from codesign.timeline import tracks
 from codesign.timeline.costs import Cost, Values, costs
 from codesign.timeline.passes import Gap, Passes, place
-from codesign.timeline.tracks import BESIDE, BETWEEN, INSIDE, PASS, Event, Level
+from codesign.timeline.tracks import BESIDE, BETWEEN, INSIDE, PASS, WITHIN, Event, Level
 
 MAX_EVENTS = 200_000  # a trace file of about 25 MB
 _FIXED = 40  # events of a rank that belong to no pass: names of lanes, what comes after the last pass, folded parts
@@ -53,22 +52,6 @@ class Timeline:
         return tuple(_notes(self))
 
 
-class StripRow(NamedTuple):
-    """A stretch of one rank's step: forward, input gradient, weight gradient, backward, steady state (folded passes),
-    bubble, hand-over, data parallel, optimizer, rest, or wait."""
-
-    rank: int
-    start_s: float
-    end_s: float
-    category: str
-
-
-_STRIP = {
-    "pp_bubble_s": "bubble", "pp_exposed_s": "hand-over", "dp_exposed_s": "data parallel", "optimizer_s": "optimizer",
-    "wait": "wait",
-}
-
-
 def timeline(plan: Plan, max_events: int = MAX_EVENTS, ranks: Sequence[int] | None = None) -> Timeline:
     """The event replay of a plan's step, for all pipeline ranks or for `ranks`.
 
@@ -92,26 +75,6 @@ def timeline(plan: Plan, max_events: int = MAX_EVENTS, ranks: Sequence[int] | No
     return Timeline(plan, plan.step_s, int(values.one("slowest_rank")), gap, spare_s, shown)
 
 
-def strip(line: Timeline) -> list[StripRow]:
-    """The timeline in few rows, in order of rank and time; neighbours of one category are one row.
-
-    Fold more, with fewer `max_events`, for fewer rows.
-    """
-    rows: list[StripRow] = []
-    for track in line.tracks:
-        first = len(rows)
-        for event in track.events:
-            if event.role not in (PASS, BETWEEN):
-                continue
-            category = event.category if event.role == PASS else _STRIP.get(event.category, "rest")
-            last = rows[-1] if len(rows) > first else None
-            if last and last.category == category and last.end_s == event.start_s:
-                rows[-1] = last._replace(end_s=event.end_s)
-            else:
-                rows.append(StripRow(track.rank, event.start_s, event.end_s, category))
-    return rows
-
-
 def _keep(placed: Sequence[Passes], cost: Sequence[dict[str, Cost]], max_events: int) -> int | None:
     """Passes of each rank to show at either end so that all events stay below the limit; None: all of them."""
     each = max(len(one.parts) + len(one.beside) for stage in cost for one in stage.values()) + 4
@@ -131,7 +94,7 @@ def _track(values: Values, cost: list[dict[str, Cost]], passes: Passes, gap: Gap
     pipe, step_s, offset_s = values.structure["pipeline"], values.plan.step_s, passes.offset_s
     found = tracks.events(values, cost, passes, gap, keep)
     moved = [piece for event in found for piece in _on_axis(event, offset_s, step_s)]
-    order = {PASS: 0, INSIDE: 1, BETWEEN: 1, BESIDE: 2}
+    order = {PASS: 0, INSIDE: 1, WITHIN: 1, BETWEEN: 1, BESIDE: 2}
     moved.sort(key=lambda event: (event.start_s, order[event.role], event.end_s))
     allocated_B = float(values.ranks("rank_allocated_B")[passes.rank])
     each_B = _activations_B(values, passes.rank)

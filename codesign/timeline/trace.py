@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from codesign import __version__
-from codesign.timeline.costs import COMPUTE, DATA, GRADIENTS, HIDDEN, OFFLOAD, PARAMETERS, PIPELINE
+from codesign.timeline.costs import COMPUTE, DATA, GRADIENTS, HIDDEN, OFFLOAD, PARAMETERS, PIPELINE, SHARDED
 from codesign.timeline.record import Timeline, Track
 from codesign.timeline.tracks import IDLE, STEP, Event
 
 LANES = (
     COMPUTE, "tensor parallel", "context parallel", "expert parallel", PIPELINE, DATA, OFFLOAD, STEP, IDLE,
     "tensor parallel" + HIDDEN, "context parallel" + HIDDEN, "expert parallel" + HIDDEN, PIPELINE + HIDDEN,
-    PARAMETERS + HIDDEN, GRADIENTS + HIDDEN, DATA + HIDDEN,
+    PARAMETERS + HIDDEN, GRADIENTS + HIDDEN, SHARDED + HIDDEN, OFFLOAD + HIDDEN, DATA + HIDDEN,
 )
 _TICKS = 1024  # of a microsecond
 READING = (

@@ -13,22 +13,20 @@ import numpy as np
 from codesign.timeline.costs import (
     COMPUTE,
     DATA,
-    GRADIENTS,
     HIDDEN,
     PARAMETERS,
     PIPELINE,
     Cost,
     Part,
     Values,
+    beside_all_passes,
     filling_s,
     fully_sharded_alone,
-    gradients_s,
-    parameters_s,
 )
 from codesign.timeline.passes import Gap, Passes
 
 IDLE, STEP = "idle", "rest of the step"
-PASS, INSIDE, BETWEEN, BESIDE = "pass", "inside", "between", "beside"
+PASS, INSIDE, WITHIN, BETWEEN, BESIDE = "pass", "inside", "within", "between", "beside"
 CATEGORIES = {"F": "forward", "B": "input gradient", "W": "weight gradient", "BW": "backward"}
 STEADY, WAIT = "steady state", "wait"
 # what comes after the optimizer, in the order in which it is drawn: parts of the step that belong to no micro-batch
@@ -39,7 +37,8 @@ AFTER = {
 
 
 class Event(NamedTuple):
-    """`role`: a pass as a whole, a part inside a pass, something between passes, something that runs beside."""
+    """`role`: a pass as a whole, a part inside a pass, idle time within a folded stretch of passes, something between passes,
+    something that runs beside."""
 
     role: str
     lane: str
@@ -165,7 +164,7 @@ def _folded(
     row = tuple(Part(*key, s) for key, s in inside.items())
     yield from _in_a_row(row, before_s, middle_s, 1.0, which, count)
     if end_s > middle_s:
-        yield from (one._replace(passes=count) for one in idle.events(middle_s, end_s, INSIDE))
+        yield from (one._replace(passes=count) for one in idle.events(middle_s, end_s, WITHIN))
     yield from _beside(tuple(Part(*key, s) for key, s in next_to.items()), before_s, 1.0, beside, which, count)
 
 
@@ -214,14 +213,9 @@ class _Tail:
         yield from self._beside(values, first_s, done_s)
 
     def _beside(self, values: Values, first_s: float, done_s: float) -> Iterator[Event]:
-        if values.structure["sharding"].kind in ("zero3", "hsdp"):
-            return  # beside every pass
-        hidden_s = parameters_s(values, self.rank) - float(values.ranks("dp_parameter_exposed_s")[self.rank])
-        if hidden_s > 0.0:
-            yield Event(BESIDE, PARAMETERS + HIDDEN, "dp_hidden", "parameters", first_s, first_s + hidden_s)
-        hidden_s = gradients_s(values, self.rank) - float(values.ranks("dp_gradient_exposed_s")[self.rank])
-        if hidden_s > 0.0 and values.one("gradient_reductions") <= 1.0:
-            yield Event(BESIDE, GRADIENTS + HIDDEN, "dp_hidden", "gradients", max(done_s - hidden_s, 0.0), done_s)
+        for part in beside_all_passes(values, self.rank):
+            from_s = first_s if part.lane == PARAMETERS + HIDDEN else max(done_s - part.s, 0.0)
+            yield Event(BESIDE, part.lane, part.category, part.name, from_s, from_s + part.s)
         if self.spare_s > 0.0:
             name = "exposed, in time that the rank has to spare"
             yield Event(BESIDE, DATA + HIDDEN, "dp_spare", name, max(done_s - self.spare_s, 0.0), done_s)

@@ -19,7 +19,7 @@ from codesign.errors import SpecError
 from codesign.laws import pipeline
 from codesign.planner import Plan, plan
 from codesign.spec import datafiles, load
-from codesign.timeline import strip, timeline, trace
+from codesign.timeline import hidden, shares, strip, timeline, trace
 
 EXAMPLES = datafiles.root("examples")
 LLAMA, DEEPSEEK = "llama-3.1-405b-h100.yaml", "deepseek-v3-h800.yaml"
@@ -77,6 +77,13 @@ class Reader:
                 found[row["cat"]] += row["dur"] / 1e6
         return found
 
+    def beside(self, rank: int) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for row in self.hidden:
+            if row["pid"] == rank:
+                found[row["lane"].removesuffix(" (hidden)")] += row["dur"] / 1e6
+        return found
+
     def count(self, rank: int, part: str) -> int:
         return sum(row["pid"] == rank and row["cat"] == part for row in self.own)
 
@@ -123,6 +130,11 @@ def held(read: Reader, made: Plan) -> None:
         for name, seconds in made.parts.items():
             rounding_s = GRID_s * read.count(pacing, name)
             assert totals.get(name, 0.0) == pytest.approx(seconds, abs=CLOSE * made.step_s + rounding_s), name
+        beside = read.beside(pacing)
+        for lane, seconds in hidden(made).items():  # what reports say is what is drawn
+            rows = sum(r["pid"] == pacing and r["lane"] == f"{lane} (hidden)" for r in read.hidden)
+            assert beside.pop(lane, 0.0) == pytest.approx(seconds, abs=CLOSE * made.step_s + GRID_s * rows), lane
+        assert set(beside) <= {"data parallel"}  # exposed on a rank with time to spare
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -279,6 +291,40 @@ def test_the_strip_tiles_every_rank(name: str) -> None:
         assert own[0].start_s == 0.0 and own[-1].end_s == pytest.approx(one.step_s)
         assert all(a.end_s == pytest.approx(b.start_s, abs=1e-9) for a, b in itertools.pairwise(own))
     assert len(rows) < 3_000
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("most", [200_000, 3_000])
+def test_the_strip_shows_the_idle_time_that_the_plan_counts(name: str, most: int) -> None:
+    """Folded or not, the bars of the rank that sets the pace have the shares of the plan's parts."""
+    one = made(name)
+    line, said = timeline(one, most), shares(one)
+    assert sum(said.values()) == pytest.approx(1.0)
+    assert said.get("bubble", 0.0) == one.parts["pp_bubble_s"] / one.step_s
+    drawn: dict[str, float] = defaultdict(float)
+    for row in strip(line):
+        if row.rank == line.pacing_rank:
+            drawn[row.category] += (row.end_s - row.start_s) / one.step_s
+    within = 0.0  # fully sharded without a pipeline: data-parallel time is inside the passes
+    if one.problem.structural()["pipeline"].pp == 1:
+        within = said["data parallel"]
+    passes = sum(drawn.pop(kind, 0.0) for kind in PASSES)
+    hand_over = said.get("hand-over", 0.0) - drawn.pop("hand-over", 0.0)  # a stack that waits has them inside its passes
+    assert passes == pytest.approx(said["forward"] + said["backward"] + hand_over + within, abs=1e-9)
+    assert hand_over == pytest.approx(0.0, abs=1e-9) or one.value("pp_exposed_s") > 30.0 * one.value("pp_hop_s")
+    for category, share in drawn.items():
+        assert share == pytest.approx(said.get(category, 0.0), abs=1e-9), category
+
+
+def test_a_folded_stretch_is_drawn_with_its_idle_time_all_along() -> None:
+    one = plan(load.load(EXAMPLES / LLAMA, ("layout.tp=4", "layout.dp=256")))
+    line = timeline(one, 3_000)
+    assert one.parts["pp_bubble_s"] > 0.45 * one.step_s
+    rows = [row for row in strip(line) if row.rank == line.pacing_rank]
+    steady = [row for row in rows if row.category == "steady state"]
+    assert len(steady) == 40 and max(row.end_s - row.start_s for row in steady) < 0.05 * one.step_s
+    between = [b.start_s - a.end_s for a, b in itertools.pairwise(steady)]
+    assert min(between) == pytest.approx(max(between)) and min(between) > 0.3 * (steady[0].end_s - steady[0].start_s)
 
 
 @pytest.mark.parametrize(

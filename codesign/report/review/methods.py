@@ -35,8 +35,9 @@ METHODS = {
     ),
     "hidden": Method(
         "Hidden communication",
-        "What a term of communication would take beside compute and memory without limit, less what is exposed of it now.",
-        "all equations of the step, evaluated again",
+        "Time that the communication of the slowest rank takes on its links in a step, less what is exposed of it: what "
+        "codesign timeline draws beside compute. Of the pipeline the hand-overs that the rank sends.",
+        "the times of each collective, and the exposed terms",
     ),
     "search": Method(
         "Layouts around the plan's own",

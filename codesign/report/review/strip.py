@@ -9,6 +9,7 @@ from codesign.errors import SpecError
 from codesign.report.review.charts import Strip
 from codesign.report.review.cited import Case, how
 from codesign.report.review.document import Block, Figure, paragraph
+from codesign.report.strip import folded
 from codesign.timeline import Timeline, timeline
 from codesign.timeline import strip as stretches
 
@@ -61,6 +62,7 @@ def strip_figure(case: Case) -> list[Block]:
         return [paragraph(f"The step cannot be drawn: {error.message}")]
     title = f"One step of schedule {pipeline.schedule} on {pipeline.pp} pipeline ranks"
     text = f"For each pipeline rank, what it does in a step of {units.show(line.step_s, 's')}; where nothing is drawn it is idle."
+    text = " ".join((text, *(f"{note[0].upper()}{note[1:]}." for note in folded(line))))
     return [Figure(title, text, strip(line)), _gap(case, line)]
 
 
