@@ -110,5 +110,6 @@ def _of_model(
             "try more --accelerators, or another --profile"
         )
     step = units.show(found.step_s, "s")
-    said = f"the fastest of {found.candidates:,} layouts of usual degrees, {step} a step; codesign search looks further"
+    said = (f"the fastest of {found.candidates:,} layouts, of usual degrees and near the best of them, {step} a step; "
+            "codesign search looks further")  # fmt: skip
     return starter.of_model(found.sections, notes, said)
