@@ -231,9 +231,9 @@ def test_numbers_of_the_page_are_those_of_the_command(capsys):
     parts = seen.rows("Where the time goes")
     for name, value in data["step"]["parts"].items():
         if value >= 5e-4 * data["step"]["step_s"]:
-            assert float(parts[view.label(name)][0]) == pytest.approx(value, abs=1.01e-4)
+            assert parts[view.label(name)][0] == f"{value:.4f}"
     assert sum(float(row[0]) for label, row in parts.items() if label != "step") == pytest.approx(
-        float(parts["step"][0]), abs=1e-9
+        float(parts["step"][0]), abs=0.5e-4 * len(parts)
     )
     swings = seen.rows("Elasticities of the step")
     assert {name: row[0] for name, row in swings.items()} == {
@@ -507,6 +507,8 @@ def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
     )
     added = [bar for bar in figure.chart.bars if bar.kind != sections_plan.HIDDEN]
     assert sum(bar.size for bar in added) == pytest.approx(planned.step_s, rel=1e-9)
+    table = page(PLAIN).rows("Where the time goes")
+    assert [bar.value.split()[0] for bar in added] == [table[bar.label][0] for bar in added]
     at = 0.0
     for bar in added:
         assert bar.start == pytest.approx(at)
@@ -655,9 +657,10 @@ def test_a_change_has_the_numbers_of_both_plans():
     assert {one.key for one in numbers(of)} <= set(of.anchors)
     assert seen.rows("Fields of the resolved spec that differ") == {"layout.tp": ["8", "4"], "layout.dp": ["64", "128"]}
     parts = seen.rows("Parts of the step")
-    assert [float(cell) for cell in parts["step"][:2]] == [pytest.approx(p.step_s, abs=1e-4) for p, _ in (before, now)]
-    moved = sum(float(row[2]) for label, row in parts.items() if label != "step")
-    assert moved == pytest.approx(float(parts["step"][2]), abs=1e-9)
+    *_, step = parts.values()
+    assert step[:2] == [f"{p.step_s:.4f}" for p, _ in (before, now)]
+    moved = sum(float(row[2]) for row in parts.values()) - float(step[2])
+    assert moved == pytest.approx(float(step[2]), abs=0.5e-4 * len(parts))
     run = seen.rows("Figures of the run")
     assert run["goodput"][:2] == [view.percent(r.value("goodput")) for _, r in (before, now)]
     entry = next(one for group in of.appendix for one in group.entries if one.key == "step:step_s")
