@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codesign import __version__
+from codesign import __version__, units
 from codesign.cli import main
 from codesign.planner import plan as make_plan
 from codesign.report import over_sites
@@ -480,6 +480,29 @@ def test_explain_markdown_has_the_references_of_its_tree(run: Run):
 
 
 # ---------------------------------------------------------------------------------------------------- compare
+
+
+@pytest.mark.parametrize(
+    ("example", "sequence_length", "code", "head"),
+    [
+        ("llama-3.1-405b-h100", 8192, 0, "FEASIBLE, but open: memory: the 80 % interval of the fullest rank reaches "),
+        ("llama-3.1-405b-h100", 10240, 1, "DOES NOT FIT, but open: memory: the 80 % interval of the fullest rank begins at "),
+        ("deepseek-v3-h800", 4096, 0, "FEASIBLE deepseek-v3"),
+        ("llama-3-8b-fsdp", 131072, 1, "DOES NOT FIT - "),
+    ],
+)
+def test_a_verdict_within_the_interval_of_the_memory_is_open(run: Run, example: str, sequence_length: int, code: int, head: str):
+    """A layout that just fits may not, and one that just does not may: all forms say so, the exit code stays."""
+    line = ("plan", str(EXAMPLES / f"{example}.yaml"), "--set", f"training.sequence_length={sequence_length}")
+    found = [run(*line), *(run(*line, "--format", form) for form in ("json", "md"))]
+    assert [one[0] for one in found] == [code] * 3
+    text, data, written = (one[1] for one in found)
+    verdict, memory = json.loads(data)["verdict"], json.loads(data)["memory"]
+    inside = memory["lo_B"] <= memory["capacity_B"] < memory["hi_B"]
+    assert verdict["feasible"] is (code == 0) and verdict["open"] is bool(verdict["open_reasons"]) is inside
+    assert " ".join(text.split()).startswith(head) and inside is ("open" in head) is ("but open: memory" in written)
+    if inside:
+        assert units.show(memory["lo_B" if code else "hi_B"], "B") in verdict["open_reasons"][0]
 
 
 def test_compare_answers_first_in_80_columns(run: Run):

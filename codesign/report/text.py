@@ -159,15 +159,18 @@ def bar(share: float) -> str:
 
 
 def plan_screen(
-    plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
+    plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None,
+    unsure: Sequence[str] | None = None,
 ) -> str:
     """Everything that `codesign plan` says, the verdict first. `nearest`: the measured runs most like this one.
 
-    `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
+    `beyond`: what does not hold of the run beyond the step; `unsure`: why the verdict may turn out otherwise, left out: as
+    the memory interval of this plan says. Where the plan is that of one site of a run, `head` stands in
     the place of its verdict, and `given` is the plan of the spec as written, which has the notes on it and its hash.
     """
+    unsure = view.unsure(plan) if unsure is None else unsure
     sections = [
-        head or _verdict(plan, beyond), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan),
+        head or _verdict(plan, beyond, unsure), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan),
         _footing(plan), _nearest(nearest), _notes(plan, given or plan),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -189,8 +192,9 @@ def headline(plan: Plan) -> str:
     return f"{name} on {where}: {cut}, {', '.join(extra)}"
 
 
-def _verdict(plan: Plan, beyond: Sequence[str]) -> str:
-    lines = ["DOES NOT FIT" if not plan.feasible else "NOT FEASIBLE" if beyond else "FEASIBLE"]
+def _verdict(plan: Plan, beyond: Sequence[str], unsure: Sequence[str]) -> str:
+    found = "DOES NOT FIT" if not plan.feasible else "NOT FEASIBLE" if beyond else "FEASIBLE"
+    lines = [wrap(found + view.but_open(unsure), "    ", "")]
     lines += [wrap(message, "    ", "  - ") for message in (*plan.violations, *beyond)]
     lines.append(wrap(headline(plan)))
     if plan.overrides:

@@ -95,9 +95,20 @@ def question(plan: Plan) -> str:
     )
 
 
-def verdict(broken: Sequence[str]) -> str:
-    """One line of what does not hold: the violations of a plan, and of the run beyond it."""
-    return f"Not feasible: {len(broken)} constraint{'s' if len(broken) > 1 else ''} broken." if broken else "Feasible."
+def verdict(broken: Sequence[str], unsure: Sequence[str] = ()) -> str:
+    """The verdict in a line: `broken` are the violations of a plan and of its run, `unsure` why it may turn out otherwise."""
+    found = f"Not feasible: {len(broken)} constraint{'s' if len(broken) > 1 else ''} broken" if broken else "Feasible"
+    return f"{found}{but_open(unsure)}."
+
+
+def unsure(plan: Plan) -> tuple[str, ...]:
+    """Why the verdict on a step alone may turn out otherwise."""
+    return (plan.memory_open,) if plan.memory_open else ()
+
+
+def but_open(unsure: Sequence[str]) -> str:
+    """What follows a verdict that may turn out the other way; nothing where it is settled."""
+    return f", but open: {'; '.join(unsure)}" if unsure else ""
 
 
 def footing(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from codesign.decisions import calendar, interval
 from codesign.planner import TRAFFIC, Plan
 from codesign.quantities.memory import TAGS
 from codesign.report import over_sites, palette, view, waterfall
+from codesign.report import run as beyond
 from codesign.report.review.charts import Bar, Stack, Stacks, Waterfall
 from codesign.report.review.cited import Case, between, how, spaced, whose
 from codesign.report.review.document import (
@@ -78,10 +79,10 @@ def _verdict(case: Case) -> list[Block]:
     broken = case.broken
     if broken:
         count = f"{len(broken)} constraint{'s' if len(broken) > 1 else ''} broken."
-        head = Paragraph(words(Strong("Not feasible. "), how("counted", count)), "bad")
+        head = Paragraph(words(Strong("Not feasible. "), how("counted", count), *_open(case)), "bad")
         return [head, Bullets(tuple(words(message) for message in broken))]
     if case.sites is not None:
-        return [Paragraph(words(Strong("Feasible. "), *over(case, case.sites), "."), "answer")]
+        return [Paragraph(words(Strong("Feasible. "), *over(case, case.sites), ".", *_open(case)), "answer")]
     return [
         Paragraph(
             words(
@@ -92,10 +93,17 @@ def _verdict(case: Case) -> list[Block]:
                 " MFU; the fullest rank has ",
                 _headroom(case),
                 " to spare.",
+                *_open(case),
             ),
             "answer",
         )
     ]
+
+
+def _open(case: Case) -> Words:
+    """Why the verdict may turn out the other way, where it may."""
+    unsure = beyond.unsure(case.given, case.run)
+    return words(" ", Strong("But open: "), how("interval", "; ".join(unsure)), ".") if unsure else ()
 
 
 def asked(case: Case) -> str:
