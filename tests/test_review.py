@@ -497,6 +497,25 @@ def test_strip_stands_in_every_review_of_a_pipeline(name):
     assert sum(type(figure.chart).__name__ == "Strip" for figure in figures) == 1
 
 
+@pytest.mark.parametrize("name", [PLAIN, "gpt4-retrain", "deepseek-v3-h800"])
+def test_data_parallel_communication_is_told_whole(name):
+    """What compute loses beside the buckets is in the part of the step: the causes add up to it, and are those of the rows."""
+    planned, seen = over_sites.shown(*made(name)), page(name)
+    causes = exposure.data_parallel(planned)
+    assert sum(causes.values()) == pytest.approx(planned.value("dp_exposed_s"), rel=1e-9) and len(causes) > 1
+    *rows, (_, total) = seen.rows("What data-parallel communication adds").items()
+    scale = 1.0 if planned.step_s >= 1.0 else 1e3
+    assert [row[0] for _, row in rows] == [f"{value * scale:.4f}" for value in causes.values()]
+    assert total[0] == seen.rows("Where the time goes")[view.label("dp_exposed_s")][0]
+    assert any("slower" in label for label, _ in rows)
+    exposed = {one.label: one for one in exposure.exposures(resources.machine(planned))}
+    table = seen.rows("Exposed communication")
+    assert table.keys() == exposed.keys()
+    assert [row[0].split()[0] for row in table.values()] == [f"{one.exposed_s * scale:.4f}" for one in exposed.values()]
+    for label, row in table.items():
+        assert (row[3] == "none") is (exposed[label].hideable_s <= 1e-9 * exposed[label].exposed_s)
+
+
 def test_waterfall_bars_add_up_and_hidden_ones_are_apart():
     planned, _ = made(PLAIN)
     figure = next(

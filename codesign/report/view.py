@@ -201,6 +201,11 @@ def time_text(value_s: float, step_s: float) -> str:
     return f"{value_s * time_unit(step_s)[1]:.{DIGITS}f}"
 
 
+def time_shown(value_s: float, step_s: float) -> str:
+    """The same with its unit, beside a table of parts."""
+    return f"{time_text(value_s, step_s)} {time_unit(step_s)[0]}"
+
+
 def is_rounded(parts: Iterable[str], total: str) -> bool:
     """Whether numbers as shown miss their sum as shown: each is its own rounding, and the reader is told."""
     return sum(map(Decimal, parts)) != Decimal(total)

@@ -274,21 +274,16 @@ def time_and_memory(case: Case) -> Section:
         ),
     ]
     beside = [row for row in waterfall.rows(plan) if row["kind"] == HIDDEN]
-    hidden = spaced([words(f"{row['part']} ", how("hidden", _as_in_the_table(plan, row["s"]))) for row in beside])
+    hidden = spaced([words(f"{row['part']} ", how("hidden", view.time_shown(row["s"], plan.step_s))) for row in beside])
     blocks.append(paragraph("Communication beside compute, not added: ", *(hidden or ("none",)), "."))
     if idle := view.idle_parts(plan):
         blocks.append(paragraph(f"Nothing is spent on: {', '.join(idle)}."))
     return Section("time-memory", "Where time and memory go", (*whose(case), *blocks, *strip_figure(case), *_memory(case)))
 
 
-def _as_in_the_table(plan: Plan, value_s: float) -> str:
-    """A time with the digits of the table of parts."""
-    return f"{view.time_text(value_s, plan.step_s)} {view.time_unit(plan.step_s)[0]}"
-
-
 def _time_chart(plan: Plan) -> Waterfall:
     rows = waterfall.rows(plan)
-    bars = tuple(Bar(row["part"], row["start_s"], row["s"], _as_in_the_table(plan, row["s"]), row["kind"]) for row in rows)
+    bars = tuple(Bar(row["part"], row["start_s"], row["s"], view.time_shown(row["s"], plan.step_s), row["kind"]) for row in rows)
     legend = tuple((kind, f"{kind}, not added" if kind == HIDDEN else kind) for kind in palette.KINDS)
     return Waterfall(bars, max(row["end_s"] for row in rows), legend, frozenset((HIDDEN,)))
 
