@@ -175,6 +175,11 @@ class Interval:
     extrapolated: str = ""  # why the cell does not speak for this accelerator
 
 
+def verdict(feasible: bool, violations: Sequence[str], unsure: Sequence[str]) -> dict[str, Any]:
+    """The verdict as plain data; `unsure`: why it may turn out the other way."""
+    return {"feasible": feasible, "violations": list(violations), "open": bool(unsure), "open_reasons": list(unsure)}
+
+
 @dataclass(frozen=True)
 class Plan:
     """One step of one run: every number, where it comes from, and whether it can be done."""
@@ -247,6 +252,20 @@ class Plan:
     @cached_property
     def memory_interval(self) -> Interval:
         return interval(self.problem, self.value("peak_B"), "memory")
+
+    @cached_property
+    def memory_open(self) -> str:
+        """Why the verdict may turn out the other way, with numbers: the memory interval holds the capacity. Else empty.
+
+        Empty too where something else than memory is broken: nothing is open then.
+        """
+        known, capacity_B = self.memory_interval, self.value("memory_B")
+        fits = bool(self.value("fits_memory"))
+        if len(self.violations) > (not fits) or not (np.isfinite(known.low) and known.low <= capacity_B < known.high):
+            return ""
+        has, of = units.show(capacity_B, "B"), "memory: the 80 % interval of the fullest rank"
+        return f"{of} reaches {units.show(known.high, 'B')}, past the {has} of the device" if fits else (
+            f"{of} begins at {units.show(known.low, 'B')}, within the {has} of the device")  # fmt: skip
 
     # -- frames
 
@@ -404,7 +423,7 @@ class Plan:
                 "steps": self.value("training_steps") or None,
                 "uninterrupted_s": self.value("training_s") or None,
             },
-            "verdict": {"feasible": self.feasible, "violations": list(self.violations)},
+            "verdict": verdict(self.feasible, self.violations, [self.memory_open] if self.memory_open else []),
             "notes": [*self.read_as, *self.problem.notes],
             "overrides": {name: float(np.ravel(value)[0]) for name, value in self.overrides.items()},
         }

@@ -107,13 +107,18 @@ class RunPlan:
     @property
     def step_violations(self) -> tuple[str, ...]:
         """One message for each step that is not feasible, on every site where there are sites; equal sites speak once."""
+        return tuple(f"{where}: {text}" for where, plan in self.step_plans.items() for text in plan.violations)
+
+    @property
+    def step_plans(self) -> dict[str, planner.Plan]:
+        """The plan of every phase's step, on every different site where there are sites, by the words for where that is."""
         if not self.has_sites:
-            return tuple(f"phase {name}: {text}" for name, plan in self.steps.items() for text in plan.violations)
-        return tuple(
-            f"site {name}, phase {phase}: {text}"
+            return {f"phase {name}": plan for name, plan in self.steps.items()}
+        return {
+            f"site {name}, phase {phase}": plan
             for phase, found in self.inputs.structure["site_steps"].items()
-            for name, plan in sites.different(found).items() for text in plan.violations
-        )
+            for name, plan in sites.different(found).items()
+        }
 
     @property
     def has_sites(self) -> bool:

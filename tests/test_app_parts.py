@@ -95,7 +95,9 @@ def test_figures_of_a_run_are_those_of_the_command(name, tmp_path, capsys):
     end = spreads.get("calendar_s", spreads["run_wall_s"])
     assert seen["Days"].value == f"{data['run']['outcome']['calendar_s'] / 86400:,.1f}"
     assert seen["Days"].interval == f"80 %: {end['low'] / 86400:,.1f} to {end['high'] / 86400:,.1f}"
-    assert figures.verdict(solved.plan, solved.run) == ["Feasible."]
+    (verdict,) = figures.verdict(solved.plan, solved.run)
+    reasons = data["verdict"]["open_reasons"]
+    assert verdict == (f"Feasible, but open: {'; '.join(reasons)}." if reasons else "Feasible.")
     one = data.get("one_site", data)
     assert seen["MFU"].value == f"{100 * one['step']['mfu']:.1f} %"
     if "one_site" in data:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codesign import __version__
+from codesign import __version__, units
 from codesign.cli import main
 from codesign.planner import plan as make_plan
 from codesign.report import over_sites
@@ -224,8 +224,11 @@ def test_screen_is_80_columns_and_its_printed_parts_add_up(run: Run, example: st
     assert "\x1b" not in out
     block = out.partition("where the time goes")[2].partition("\n\n")[0]
     found = re.findall(r"^  (.+?) +([\d.]+) +([\d.]+) %", block, re.MULTILINE)
-    assert found[-1][0] == "sum = step_s"
-    assert sum(float(value) for _, value, _ in found[:-1]) == pytest.approx(float(found[-1][1]), abs=1e-9)
+    missed = abs(sum(float(value) for _, value, _ in found[:-1]) - float(found[-1][1]))
+    assert missed < 0.5e-4 * len(found)
+    assert found[-1][0] == ("sum = step_s, each rounded" if missed > 0.5e-4 else "sum = step_s")
+    scale = 1.0 if made.step_s >= 1 else 1e3
+    assert all(value == f"{made.parts[name] * scale:.4f}" for name, value, _ in found if name in made.parts)
     large = [name for name, value in made.parts.items() if value >= 5e-4 * made.step_s]
     assert [name for name, _, _ in found if name in made.parts] == large
     for section in ("step time ", "MFU ", "memory: ", "terms of rank", "traffic", "what one per cent more", "footing: ",
@@ -479,6 +482,29 @@ def test_explain_markdown_has_the_references_of_its_tree(run: Run):
 # ---------------------------------------------------------------------------------------------------- compare
 
 
+@pytest.mark.parametrize(
+    ("example", "sequence_length", "code", "head"),
+    [
+        ("llama-3.1-405b-h100", 8192, 0, "FEASIBLE, but open: memory: the 80 % interval of the fullest rank reaches "),
+        ("llama-3.1-405b-h100", 10240, 1, "DOES NOT FIT, but open: memory: the 80 % interval of the fullest rank begins at "),
+        ("deepseek-v3-h800", 4096, 0, "FEASIBLE deepseek-v3"),
+        ("llama-3-8b-fsdp", 131072, 1, "DOES NOT FIT - "),
+    ],
+)
+def test_a_verdict_within_the_interval_of_the_memory_is_open(run: Run, example: str, sequence_length: int, code: int, head: str):
+    """A layout that just fits may not, and one that just does not may: all forms say so, the exit code stays."""
+    line = ("plan", str(EXAMPLES / f"{example}.yaml"), "--set", f"training.sequence_length={sequence_length}")
+    found = [run(*line), *(run(*line, "--format", form) for form in ("json", "md"))]
+    assert [one[0] for one in found] == [code] * 3
+    text, data, written = (one[1] for one in found)
+    verdict, memory = json.loads(data)["verdict"], json.loads(data)["memory"]
+    inside = memory["lo_B"] <= memory["capacity_B"] < memory["hi_B"]
+    assert verdict["feasible"] is (code == 0) and verdict["open"] is bool(verdict["open_reasons"]) is inside
+    assert " ".join(text.split()).startswith(head) and inside is ("open" in head) is ("but open: memory" in written)
+    if inside:
+        assert units.show(memory["lo_B" if code else "hi_B"], "B") in verdict["open_reasons"][0]
+
+
 def test_compare_answers_first_in_80_columns(run: Run):
     code, out, err = run("compare", PIPELINED, PIPELINED, "--set-b", "layout.ep=32", "--set-b", "layout.recompute=full")
     assert (code, err) == (0, "")
@@ -491,13 +517,28 @@ def test_compare_answers_first_in_80_columns(run: Run):
     assert "EXTRAPOLATED: h800" in out
 
 
-def test_compare_prints_parts_that_add_up(run: Run):
+def test_compare_prints_each_number_as_it_is_and_equal_ones_as_equal(run: Run):
+    """Nothing is bent to make a column add up: what stays shows no move, and a part is as `plan` shows it."""
+    both = ("compare", PIPELINED, PIPELINED, "--set-b", "layout.ep=32")
+    _, out, _ = run(*both)
+    _, data, _ = run(*both, "--format", "json")
+    _, alone, _ = run("plan", PIPELINED)
+    shown = {line.split()[0]: line.split()[1:4] for line in out[out.index("part ") :].partition("\n\n")[0].splitlines()[1:]}
+    moves = {row["part"]: row for row in json.loads(data)["parts"] if row["part"] in shown}
+    assert any(row["difference_s"] == 0 for row in moves.values()) and any(row["difference_s"] for row in moves.values())
+    for name, row in moves.items():
+        assert shown[name][:2] == [f"{row['a_s']:.4f}", f"{row['b_s']:.4f}"]
+        assert shown[name][2] == (f"{row['difference_s']:+.4f}" if abs(row["difference_s"]) > 0.5e-4 else "0")
+        assert f"  {name} " not in alone or re.search(rf"  {name} +{shown[name][0]} ", alone)
+
+
+def test_compare_prints_parts_that_add_up_but_for_a_last_digit(run: Run):
     _, out, _ = run("compare", PIPELINED, PIPELINED, "--set-b", "layout.ep=32")
     table = out[out.index("part ") :].partition("\n\n")[0].splitlines()[1:]
     numbers = [[float(cell) for cell in re.findall(r"[-+]?\d+\.\d{4}|(?<= )0(?= )", line)] for line in table]
     assert len(numbers) > 5
     for at in range(3):
-        assert sum(line[at] for line in numbers[:-1]) == pytest.approx(numbers[-1][at], abs=1e-9)
+        assert sum(line[at] for line in numbers[:-1]) == pytest.approx(numbers[-1][at], abs=0.5e-4 * len(numbers))
 
 
 def test_compare_says_which_one_does_not_fit(run: Run):

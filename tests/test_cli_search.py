@@ -46,6 +46,19 @@ def test_search_prints_the_best_and_why_not_the_others(spec: str, capsys: Any) -
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_front_says_how_many_of_it_are_shown(spec: str, capsys: Any) -> None:
+    sets = ("layout.tp=[1, 2, 4, 8]", "layout.pp=[1, 2, 4]", "search.objectives=[step_s, memory]")
+    wide = (spec, *(word for one in sets for word in ("--set", one)))
+    for free in ((), ("--free", "recompute", "--free", "offload", "--free", "vpp")):
+        front = json.loads(_run(capsys, "search", *wide, *free, "--format", "json")[1])["front"]
+        out = _run(capsys, "search", *wide, *free)[1]
+        title, _, table = out[out.index("Pareto front") :].partition("\n\n")[0].partition("\n")
+        rows = len(table.splitlines()) - 1
+        assert rows == min(len(front), 12)
+        assert title.endswith(f": {rows} layouts" if rows == len(front) else f": {rows} of {len(front)} layouts shown")
+    assert len(front) > 12
+
+
 def test_json_holds_the_same_numbers_as_plans(spec: str, capsys: Any) -> None:
     code, out, err = _run(capsys, "search", spec, "--format", "json")
     data = json.loads(out)

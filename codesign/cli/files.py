@@ -117,7 +117,8 @@ def _of_model(
             f"{sequences * sequence:,} tokens; write your own"
         )
     step = units.show(found.step_s, "s")
-    said = f"the fastest of {found.candidates:,} layouts of usual degrees, {step} a step; codesign search looks further"
+    said = (f"the fastest of {found.candidates:,} layouts, of usual degrees and near the best of them, {step} a step; "
+            "codesign search looks further")  # fmt: skip
     return starter.of_model({"name": _name(hf, model), **found.sections}, notes, said)
 
 

@@ -65,22 +65,24 @@ def _plan_text(made: Plan, form: Format, run: RunPlan | None, beyond: Sequence[s
         rows = [{"part": name, "s": value, "share": value / made.step_s} for name, value in made.parts.items()]
         return text.csv_text(rows)
     from codesign.evidence.nearest import nearest
+    from codesign.planner import verdict
+    from codesign.report.run import unsure as reasons
 
-    near = nearest(made)
+    near, unsure = nearest(made), reasons(made, run)
     if form is Format.json:
         data = {**made.to_dict(), "nearest": near}
         if run is not None:
             from codesign.report import run as report_run
 
             data["run"] = {**data["run"], **report_run.to_dict(run)}
-            data["verdict"] = {"feasible": made.feasible and not beyond, "violations": [*made.violations, *beyond]}
+            data["verdict"] = verdict(made.feasible and not beyond, [*made.violations, *beyond], unsure)
         return json_text(data)
     if form is Format.md:
         from codesign.report.markdown import markdown
 
-        written = markdown(made, near, beyond)
+        written = markdown(made, near, beyond, unsure=unsure)
     else:
-        written = text.plan_screen(made, near, beyond)
+        written = text.plan_screen(made, near, beyond, unsure=unsure)
     if run is None:
         return written
     from codesign.report import run as report_run

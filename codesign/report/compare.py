@@ -16,6 +16,7 @@ MOST_CHANGES = 24  # lines of fields that differ
 MOST_INPUTS = 6  # names of inputs under a part that moved
 MOST_THROUGH = 3
 SMALLEST_MOVE = 5e-4  # share of the whole move that is shown as 0
+SUM = "sum = step_s"
 MOST_FIELDS = 3  # fields of an effect that are written with their values
 
 FIGURES = {
@@ -117,25 +118,31 @@ def _per_cent(ratio: float) -> str:
 
 
 def part_rows(c: Comparison) -> list[Row]:
-    """Parts of the step that are worth a row, then the sum of the small ones, then the step; what is shown adds up."""
+    """Parts of the step that are worth a row, then the sum of the small ones, then the step.
+
+    Each number is its own rounding, the difference too: it is that of the numbers, not of what is shown of them, so that a
+    part that stays shows no move. Where a sum or a difference as shown is missed by a last digit, the row of the sum says so.
+    """
     least = text.SMALLEST_SHARE * max(c.a.step_s, c.b.step_s)
     kept = [m for m in c.parts if max(abs(m.a), abs(m.b)) >= least]
     small = [m for m in c.parts if 0 < max(abs(m.a), abs(m.b)) < least]
     if small:
         name = f"{len(small)} smaller part{'s' if len(small) > 1 else ''}"
         kept.append(Move(name, sum(m.a for m in small), sum(m.b for m in small)))
-    scale, unit = (1.0, "s") if c.a.step_s >= 1 else (1e3, "ms")
-    a = view.adding_up([scale * m.a for m in kept], text.QUANTUM)
-    b = view.adding_up([scale * m.b for m in kept], text.QUANTUM)
-    rows = [_part(c, m, one, other, unit) for m, one, other in zip(kept, a, b, strict=True)]
-    return [*rows, _part(c, Move("sum = step_s", c.a.step_s, c.b.step_s), sum(a), sum(b), unit)]
+    rows, step = [_part(c, m) for m in kept], _part(c, Move(SUM, c.a.step_s, c.b.step_s))
+    a, b, change = columns = list(step)[1:4]
+    missed = any(view.is_rounded((row[head] for row in rows), step[head]) for head in columns)
+    if missed or any(view.is_rounded((row[a], row[change]), row[b]) for row in (*rows, step)):
+        step["part"] = f"{SUM}, each rounded"
+    return [*rows, step]
 
 
-def _part(c: Comparison, move: Move, a: float, b: float, unit: str) -> Row:
-    share = c.share(move)
+def _part(c: Comparison, move: Move) -> Row:
+    share, unit = c.share(move), view.time_unit(c.a.step_s)[0]
+    a, b, change = (view.time_text(value, c.a.step_s) for value in (move.a, move.b, move.difference))
     return {
-        "part": move.name, f"A, {unit}": f"{a:.4f}", f"B, {unit}": f"{b:.4f}",
-        "B - A": f"{b - a:+.4f}" if round(b - a, 4) else "0",
+        "part": move.name, f"A, {unit}": a, f"B, {unit}": b,
+        "B - A": "0" if not float(change) else change if move.difference < 0 else f"+{change}",
         "of the move": "0" if abs(share) < SMALLEST_MOVE else text.signed_percent(share),
     }  # fmt: skip
 

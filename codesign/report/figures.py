@@ -59,9 +59,9 @@ def figures(
 
 
 def verdict(plan: Plan, run: RunPlan | None = None) -> list[str]:
-    """The answer in a line, and a line for each constraint of the step and of the run that does not hold."""
+    """The answer in a line, with what leaves it open; a line for each constraint of step and run that does not hold."""
     broken = beyond.broken(plan, run)
-    return [view.verdict(broken), *broken]
+    return [view.verdict(broken, beyond.unsure(plan, run)), *broken]
 
 
 def _has(run: RunPlan | None, name: str) -> bool:

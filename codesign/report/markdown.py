@@ -14,15 +14,18 @@ _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?: .{1,10})?")
 
 
 def markdown(
-    plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
+    plan: Plan, nearest: Sequence[Mapping[str, Any]], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None,
+    unsure: Sequence[str] | None = None,
 ) -> str:
     """The plan: answer and footing, layout, time, memory, traffic, limits, accuracy, assumptions, the whole spec.
 
-    `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
+    `beyond`: what does not hold of the run beyond the step; `unsure`: why the verdict may turn out otherwise, left out: as
+    the memory interval of this plan says. Where the plan is that of one site of a run, `head` stands in
     the place of its answer, and `given` is the plan of the spec as written.
     """
+    unsure = view.unsure(plan) if unsure is None else unsure
     sections = [
-        head or _answer(plan, beyond), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan),
+        head or _answer(plan, beyond, unsure), _layout(plan), _time(plan), _memory(plan), _traffic(plan), _limits(plan),
         _accuracy(nearest), _assumptions(plan), _spec(given or plan),
     ]
     return "\n\n".join(sections) + "\n"
@@ -41,7 +44,7 @@ def _numeric(cells: Iterable[str]) -> bool:
     return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)
 
 
-def _answer(plan: Plan, beyond: Sequence[str]) -> str:
+def _answer(plan: Plan, beyond: Sequence[str], unsure: Sequence[str]) -> str:
     broken = (*plan.violations, *beyond)
     answer = (
         f"**{units.show(plan.step_s, 's')} a step**, {units.show(plan.value('job_tokens_per_s'), 'tokens_per_s')}, "
@@ -51,7 +54,7 @@ def _answer(plan: Plan, beyond: Sequence[str]) -> str:
     lines = [
         f"# {view.plain(view.title(plan))}: plan",
         view.plain(view.question(plan)),
-        f"**{view.verdict(broken)}** {answer}.",
+        f"**{view.plain(view.verdict(broken, unsure))}** {answer}.",
         view.bullets([
             f"Step time: {view.interval(plan.step_interval, 's')}.", view.memory_line(plan),
             f"Footing: {view.footing(plan)}.", f"codesign {__version__}, spec hash {plan.spec_hash[:12]}.",

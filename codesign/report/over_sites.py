@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from codesign import sites, units
-from codesign.planner import Plan
+from codesign.planner import Plan, verdict
+from codesign.report import run as beyond
 from codesign.report import view
 from codesign.report.text import headline, wrap
 from codesign.run import RunPlan
@@ -134,10 +135,14 @@ def _one_site(run: RunPlan) -> str:
     return f"one site: {name}{rank}. {headline(plan)}"
 
 
+def _unsure(run: RunPlan) -> tuple[str, ...]:
+    return beyond.unsure(slowest(run)[1], run)
+
+
 def screen(run: RunPlan) -> str:
     """The verdict, the step over the sites, and the title of the one-site plan that follows; 80 columns."""
     steps, tokens = _lines(run)
-    lines = ["FEASIBLE" if run.feasible else "NOT FEASIBLE"]
+    lines = [wrap(("FEASIBLE" if run.feasible else "NOT FEASIBLE") + view.but_open(_unsure(run)), "    ", "")]
     lines += [wrap(message, "    ", "  - ") for message in run.violations]
     lines += [wrap(what(run)), "", wrap(steps, " " * 12, "step time   "), f"tokens      {tokens}", "", wrap(_one_site(run))]
     return "\n".join(lines)
@@ -146,10 +151,10 @@ def screen(run: RunPlan) -> str:
 def markdown(run: RunPlan, given: Plan) -> str:
     """The same for a review. `given`: the plan of the spec as written, for its hash."""
     steps, tokens = _lines(run)
-    verdict = "Feasible." if run.feasible else f"Not feasible: {len(run.violations)} broken."
+    found = view.plain(view.verdict(run.violations, _unsure(run)))
     parts = [
         f"# {view.plain(view.title(given))}: design review", view.plain(what(run)),
-        f"**{verdict}** A step takes {view.plain(steps)}. {tokens}.",
+        f"**{found}** A step takes {view.plain(steps)}. {tokens}.",
         view.bullets([_one_site(run), f"spec hash {given.spec_hash[:12]}"]),
     ]
     return "\n\n".join([*parts, *(["**Violations**", view.bullets(run.violations)] if run.violations else [])])
@@ -166,7 +171,7 @@ def to_dict(run: RunPlan, given: Plan, nearest: Sequence[Any]) -> dict[str, Any]
     tokens = run.value("run_tokens")
     return {
         **{key: whole[key] for key in ("schema_version", "spec_hash", "name", "notes", "overrides")},
-        "verdict": {"feasible": run.feasible, "violations": list(run.violations)},
+        "verdict": verdict(run.feasible, run.violations, _unsure(run)),
         "step": {**step(run), "lo_s": known[0], "hi_s": known[1]},
         "one_site": {
             "site": name,

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from codesign.planner import Plan
-from codesign.report import run_goodput, run_outcome, run_sites
+from codesign.report import run_goodput, run_outcome, run_sites, view
 from codesign.run import RunPlan
 from codesign.spec.resolve import KINDS
 
@@ -29,6 +29,21 @@ def broken(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
     """All that does not hold: of the plan, then of its run; over sites, of the run alone."""
     own = () if run is not None and run.has_sites else plan.violations
     return (*own, *violations(plan, run))
+
+
+def unsure(plan: Plan, run: RunPlan | None) -> tuple[str, ...]:
+    """Why the verdict may turn out the other way: memory intervals that hold the capacity; none where more than memory breaks.
+
+    One message a plan: of the step and of every other phase; over sites, of every different site.
+    """
+    if run is None:
+        return view.unsure(plan)
+    steps = run.step_plans if run.has_sites else {"": plan, **run.step_plans}
+    if len(run.violations) > len(run.step_violations) or any(not p.feasible and not p.memory_open for p in steps.values()):
+        return ()
+    told = {"": plan.memory_open} if not run.has_sites else {}
+    told |= {where: one.memory_open for where, one in run.step_plans.items() if one.memory_open not in told.values()}
+    return tuple(f"{where}: {text}" if where else text for where, text in told.items() if text)
 
 
 def holds(plan: Plan, run: RunPlan | None) -> bool:

@@ -30,7 +30,9 @@ def screen(result: Result) -> str:
             )
         if len(result.front) > 1:
             names = " x ".join(result.space.open.search.objectives)
-            parts.append(_table(f"Pareto front, {names}: {len(result.front)} layouts", _sampled(result.front), result))
+            sample, every = _sampled(result.front), len(result.front)
+            shown = f"{every} layouts" if len(sample) == every else f"{len(sample)} of {every} layouts shown"
+            parts.append(_table(f"Pareto front, {names}: {shown}", sample, result))
         parts.append(_meanings(result.space.open.search.objectives))
         parts.append(_adopt(result.best[0]))
     elif result.complete:

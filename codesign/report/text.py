@@ -24,7 +24,6 @@ BAR = 18  # characters of a full bar
 MOST_STAGE_ROWS = 12
 MOST_LISTED = 9  # values of an array that are written one by one
 SMALLEST_SHARE = 5e-4  # parts below it are shown together
-QUANTUM = 1e-4  # last digit of the parts of the step
 
 Row = Mapping[str, Any]
 
@@ -160,15 +159,18 @@ def bar(share: float) -> str:
 
 
 def plan_screen(
-    plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None
+    plan: Plan, nearest: Sequence[Row], beyond: Sequence[str] = (), head: str = "", given: Plan | None = None,
+    unsure: Sequence[str] | None = None,
 ) -> str:
     """Everything that `codesign plan` says, the verdict first. `nearest`: the measured runs most like this one.
 
-    `beyond`: what does not hold of the run beyond the step. Where the plan is that of one site of a run, `head` stands in
+    `beyond`: what does not hold of the run beyond the step; `unsure`: why the verdict may turn out otherwise, left out: as
+    the memory interval of this plan says. Where the plan is that of one site of a run, `head` stands in
     the place of its verdict, and `given` is the plan of the spec as written, which has the notes on it and its hash.
     """
+    unsure = view.unsure(plan) if unsure is None else unsure
     sections = [
-        head or _verdict(plan, beyond), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan),
+        head or _verdict(plan, beyond, unsure), _step(plan), _time(plan), _memory(plan), _traffic(plan), _elasticities(plan),
         _footing(plan), _nearest(nearest), _notes(plan, given or plan),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -190,8 +192,9 @@ def headline(plan: Plan) -> str:
     return f"{name} on {where}: {cut}, {', '.join(extra)}"
 
 
-def _verdict(plan: Plan, beyond: Sequence[str]) -> str:
-    lines = ["DOES NOT FIT" if not plan.feasible else "NOT FEASIBLE" if beyond else "FEASIBLE"]
+def _verdict(plan: Plan, beyond: Sequence[str], unsure: Sequence[str]) -> str:
+    found = "DOES NOT FIT" if not plan.feasible else "NOT FEASIBLE" if beyond else "FEASIBLE"
+    lines = [wrap(found + view.but_open(unsure), "    ", "")]
     lines += [wrap(message, "    ", "  - ") for message in (*plan.violations, *beyond)]
     lines.append(wrap(headline(plan)))
     if plan.overrides:
@@ -223,17 +226,18 @@ def _step(plan: Plan) -> str:
 
 def _time(plan: Plan) -> str:
     total = plan.step_s
-    unit, scale = ("s", 1.0) if total >= 1 else ("ms", 1e3)
+    unit, _ = view.time_unit(total)
     rows = [(name, value) for name, value in plan.parts.items() if value >= SMALLEST_SHARE * total]
     small = [value for value in plan.parts.values() if 0 < value < SMALLEST_SHARE * total]
     if small:
         rows.append((f"{len(small)} smaller part{'s' if len(small) > 1 else ''}", sum(small)))
     added = sum(plan.parts.values())
-    shown = view.adding_up([value * scale for _, value in rows], QUANTUM)  # what is printed adds up too
+    shown, sum_shown = [view.time_text(value, total) for _, value in rows], view.time_text(added, total)
     lines = [f"{'where the time goes':28}{unit:>11}{'share':>9}"]
     for (name, value), number in zip(rows, shown, strict=True):
-        lines.append(f"  {name:26}{number:11.4f}{percent(value / total):>9}  {bar(value / total)}".rstrip())
-    lines.append(f"  {'sum = step_s':26}{added * scale:11.4f}{percent(added / total):>9}")
+        lines.append(f"  {name:26}{number:>11}{percent(value / total):>9}  {bar(value / total)}".rstrip())
+    last = "sum = step_s, each rounded" if view.is_rounded(shown, sum_shown) else "sum = step_s"
+    lines.append(f"  {last:26}{sum_shown:>11}{percent(added / total):>9}")
     if abs(added - total) > 1e-9 * total:
         lines.append(wrap(f"step_s is {units.show(total, 's')}: an override stands in the place of the sum", "  "))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,20 @@ def question(plan: Plan) -> str:
     )
 
 
-def verdict(broken: Sequence[str]) -> str:
-    """One line of what does not hold: the violations of a plan, and of the run beyond it."""
-    return f"Not feasible: {len(broken)} constraint{'s' if len(broken) > 1 else ''} broken." if broken else "Feasible."
+def verdict(broken: Sequence[str], unsure: Sequence[str] = ()) -> str:
+    """The verdict in a line: `broken` are the violations of a plan and of its run, `unsure` why it may turn out otherwise."""
+    found = f"Not feasible: {len(broken)} constraint{'s' if len(broken) > 1 else ''} broken" if broken else "Feasible"
+    return f"{found}{but_open(unsure)}."
+
+
+def unsure(plan: Plan) -> tuple[str, ...]:
+    """Why the verdict on a step alone may turn out otherwise."""
+    return (plan.memory_open,) if plan.memory_open else ()
+
+
+def but_open(unsure: Sequence[str]) -> str:
+    """What follows a verdict that may turn out the other way; nothing where it is settled."""
+    return f", but open: {'; '.join(unsure)}" if unsure else ""
 
 
 def footing(plan: Plan) -> str:
@@ -176,8 +188,31 @@ def adding_up(values: Sequence[float], quantum: float) -> list[float]:
     return rounded
 
 
+DIGITS = 4  # after the point, of the parts of a step
+
+
+def time_unit(step_s: float) -> tuple[str, float]:
+    """Unit of the parts of a step of this length, and how many of it a second has."""
+    return ("s", 1.0) if step_s >= 1.0 else ("ms", 1e3)
+
+
+def time_text(value_s: float, step_s: float) -> str:
+    """A part of a step as every table and chart shows it, without its unit: its own rounding, whatever stands beside it."""
+    return f"{value_s * time_unit(step_s)[1]:.{DIGITS}f}"
+
+
+def time_shown(value_s: float, step_s: float) -> str:
+    """The same with its unit, beside a table of parts."""
+    return f"{time_text(value_s, step_s)} {time_unit(step_s)[0]}"
+
+
+def is_rounded(parts: Iterable[str], total: str) -> bool:
+    """Whether numbers as shown miss their sum as shown: each is its own rounding, and the reader is told."""
+    return sum(map(Decimal, parts)) != Decimal(total)
+
+
 def time_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Parts of the step that are worth a row, in order, then the sum of the small ones; they add up to the step."""
+    """Parts of the step that are worth a row, in order, then the sum of the small ones; the seconds add up to the step."""
     least = SMALL_SHARE * plan.step_s
     rows = [
         {"part": name, "label": label(name), "s": value, "share": value / plan.step_s, "what": _sentence(name)}
@@ -192,20 +227,19 @@ def time_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def time_table(plan: Plan, baseline: Plan | None = None) -> list[Row]:
-    """Where the time goes. The seconds as shown add up to the step as shown."""
-    scale, unit, digits = (1.0, "s", 4) if plan.step_s >= 1.0 else (1e3, "ms", 3)
-    rows = time_rows(plan)
-    shown = adding_up([row["s"] * scale for row in rows], 10.0**-digits)
+    """Where the time goes. Each number is its own rounding; where they miss the step by a last digit, its row says so."""
+    unit, rows = time_unit(plan.step_s)[0], time_rows(plan)
     table = []
-    for row, value in zip(rows, shown, strict=True):
-        seconds = {unit: f"{value:.{digits}f}"}
+    for row in rows:
+        seconds = {unit: time_text(row["s"], plan.step_s)}
         table.append({"part": row["label"], **seconds, "share": percent(row["share"]), "what": row["what"]})
         if baseline is not None and row["part"]:
             table[-1]["change"] = _difference(row["s"], baseline.parts.get(row["part"], 0.0))
-    seconds, parts_s = {unit: f"{plan.step_s * scale:.{digits}f}"}, sum(row["s"] for row in rows)
-    added = np.isclose(parts_s, plan.step_s, rtol=1e-9)
-    what = "the sum of its parts" if added else "not the sum of its parts: a quantity is set by hand"
-    last = {"part": "step", **seconds, "share": percent(1.0), "what": what}
+    total, parts_s = time_text(plan.step_s, plan.step_s), sum(row["s"] for row in rows)
+    what = "not the sum of its parts: a quantity is set by hand"
+    if np.isclose(parts_s, plan.step_s, rtol=1e-9):
+        what = "the sum of its parts" + (", each rounded" if is_rounded((row[unit] for row in table), total) else "")
+    last = {"part": "step", unit: total, "share": percent(1.0), "what": what}
     if baseline is not None:
         last["change"] = _difference(plan.step_s, baseline.step_s)
         for row in table:

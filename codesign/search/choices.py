@@ -115,7 +115,7 @@ def tried(
         "sequence_parallel": (True, False) if stack.sequence_parallel else (False,),
         "cp_style": can.cp_styles or ("ring",),
         "stages": (None, "balanced"),
-        "recompute": _recomputes(can.modules, model, stack),
+        "recompute": recomputes(can.modules, model, stack),
         "offload": tuple(
             schema.Offload(optimizer=flag) for flag in ((False, True) if can.offload_optimizer else (False,))
         ),
@@ -176,7 +176,7 @@ def _written(opened: domains.Open, name: str) -> tuple[Any, ...]:
     return opened.domains[name].values if name in opened.domains else ()
 
 
-def _recomputes(modules: Sequence[str], model: schema.Model, stack: stacks.Stack) -> tuple[Any, ...]:
+def recomputes(modules: Sequence[str], model: schema.Model, stack: stacks.Stack) -> tuple[Any, ...]:
     """None, whole layers, and every set of modules that the stack knows and the model has."""
     dense = any(not kind.startswith("moe") for kind in resolve.layer_kinds(model))
     has = [

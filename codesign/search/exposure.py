@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign import graph
+from codesign.planner import Plan
 from codesign.search.resources import ABOVE_POD, BY_NAME, LIMIT, Array, Changes, Machine, Resource, least_factors
 
 # parts of the step, and of its data-parallel part on the rank that ends last: quantity -> what it is
@@ -119,6 +121,22 @@ def exposures(machine: Machine) -> tuple[Exposure, ...]:
     return tuple(sorted(found, key=lambda exposure: -exposure.exposed_s))
 
 
+def data_parallel(plan: Plan) -> dict[str, float]:
+    """What `dp_exposed_s` is made of, in seconds, on the rank that ends last: they add up to it.
+
+    Exposed gradients and parameters, what compute loses beside their buckets, and under `spare_s`, below 0, what the rank
+    has to spare because others work longer. Nothing is left out but what is 0.
+    """
+    names = graph.REGISTRY["rank_dp_exposed_s"].parts
+    keys = ("rank_dp_exposed_s", "rank_work_s", "micro_batches", *names)
+    values: dict[Any, Any] = {(name, None): np.ravel(plan.values[name, None])[None].T for name in keys}
+    last, work = _last_rank(values), values["rank_work_s", None][:, 0]
+    ranks = len(values["rank_dp_exposed_s", None])
+    found = {name: float(np.broadcast_to(values[name, None][:, 0], ranks)[last]) for name in names}
+    found["spare_s"] = float(-values["micro_batches", None][0, 0] * (np.max(work) - work[last]))
+    return {name: value for name, value in found.items() if value}
+
+
 def _last_rank(values: Mapping[Any, Any]) -> int:
     """The pipeline rank whose data-parallel communication ends last, as `dp_exposed_s` counts."""
     work = values["rank_work_s", None][:, 0]
@@ -200,7 +218,7 @@ def _tensor(machine: Machine) -> str:
         return "only sequence-parallel collectives can be cut into pieces"
     routed = [structure[f"kind_spec[{kind}]"].moe for kind in machine.plan.problem.kinds]
     waits = ["MoE layers wait for their router"] if any(routed) else []
-    pieces = [] if all(routed) else [f"one piece of {ranks:g} has nothing beside it"]
+    pieces = [] if all(routed) else [f"of {ranks:g} pieces one has no matrix product beside it"]
     return "; ".join(waits + pieces)
 
 
@@ -227,13 +245,13 @@ def _pipeline(machine: Machine) -> str:
 def _gradients(machine: Machine) -> str:
     software = machine.plan.problem.structural()["software"]
     if software.overlap.dp_gradients and software.bucketed:
-        return f"the last bucket, {_percent(machine, 'last_bucket_share')}, has nothing beside it"
+        return f"the last bucket ({_percent(machine, 'last_bucket_share')} of the bytes) is ready when the backward pass is over"
     return "this stack reduces gradients after the backward pass"
 
 
 def _parameters(machine: Machine) -> str:
     if machine.plan.problem.structural()["software"].overlap.dp_parameters:
-        return f"the first bucket, {_percent(machine, 'last_bucket_share')}, has nothing beside it"
+        return f"the forward pass waits for the first bucket ({_percent(machine, 'last_bucket_share')} of the bytes)"
     return "this stack gathers parameters before the forward pass"
 
 
@@ -243,7 +261,7 @@ def _sharded(machine: Machine) -> str:
         return "this stack waits for every gather and reduction"
     if not structure["sharding"].prefetch:
         return "without prefetch each unit waits for its parameters"
-    return f"the first and last units, {_percent(machine, 'fsdp_exposed')}, have nothing beside them"
+    return f"the first gather and the last reduction ({_percent(machine, 'fsdp_exposed')} of the bytes) have none beside them"
 
 
 def _percent(machine: Machine, leaf: str) -> str:

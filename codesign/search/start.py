@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from codesign.search import run, space
+from codesign.search.near import near
 from codesign.search.result import Result
 from codesign.spec import domains
 
@@ -52,11 +53,13 @@ def start(
     sequence_length: int = SEQUENCE,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Start | Result:
-    """The fastest layout of usual degrees for `model`: a preset, or fields as `import-hf` writes them.
+    """The fastest layout of usual degrees for `model`, and of those near it: a preset, or fields as `import-hf` writes them.
 
-    Searched: tp to 8, pp and ep to 64 in powers of two, up to eight model chunks a rank, micro-batches of 1 to 4, how many
-    layers recompute, and what the stack leaves to choose. A Result where no layout is feasible: its tally says why.
-    `report` is told how many layouts are done, of how many. Raises SpecError for a model or a profile that is none.
+    Searched: tp to 8, pp and ep to 64 in powers of two, up to eight model chunks a rank, micro-batches of 1 to 4, every
+    recompute that the stack can do, and what it leaves to choose; then around the fastest as `search.near` does, until
+    nothing near is faster: a review of what is written here finds nothing better. A Result where no layout is feasible:
+    its tally says why. `report` is told how many layouts are done, of how many. Raises SpecError for a model or a profile
+    that is none.
     """
     sections = {
         "version": 1,
@@ -80,15 +83,22 @@ def start(
         "order": ["tp", "cp", "ep", "dp", "pp"],
         "micro_batch": _MICRO_BATCHES,
         "stages": "default",
-        "recompute": ["none", {"granularity": "full", "fraction": "any"}],
     }
     held = space.of(domains.load({**sections, "layout": layout, "search": {"best": 1, "within": 0.0}}))
     found = Result(held, run.search(held, report=lambda now: report(now.candidates, held.size)))
-    report(held.size, held.size)
     if not found.best:
+        report(held.size, held.size)
         return found
-    (chosen,) = (text.removeprefix("layout=") for text in found.best[0].sets if text.startswith("layout="))
-    return Start({**sections, "layout": yaml.safe_load(chosen)}, held.size, found.best[0].plan.step_s)
+    best, candidates = found.best[0], held.size
+    while True:
+        near_it = near(best.plan, 1)
+        candidates += near_it.space.size
+        if near_it.best[0].plan.step_s >= best.plan.step_s:
+            break
+        best = near_it.best[0]
+    report(candidates, candidates)
+    (chosen,) = (text.removeprefix("layout=") for text in best.sets if text.startswith("layout="))
+    return Start({**sections, "layout": yaml.safe_load(chosen)}, candidates, best.plan.step_s)
 
 
 def _powers(most: int) -> list[int]:

@@ -232,7 +232,7 @@ def test_gradients_are_hidden_but_for_the_last_bucket_at_the_bandwidth_found() -
 
 def test_nine_tenths_of_what_bandwidth_can_remove_are_gone_at_the_bandwidth_found() -> None:
     row = next(row for row in answer(LARGE).exposures if row.name == "tp_exposed_s")
-    assert row.hideable_s == 0.0 and row.why == "one piece of 8 has nothing beside it"
+    assert row.hideable_s == 0.0 and row.why == "of 8 pieces one has no matrix product beside it"
     endless = planner.plan(LARGE, sets=["cluster.override.scale_up.link_Bps=1e24 B/s"]).value("tp_exposed_s")
     assert row.latency_s == pytest.approx(endless, rel=1e-6)
     most = planner.plan(LARGE, sets=[f"cluster.override.scale_up.link_Bps={row.most_Bps!r} B/s"])

@@ -9,8 +9,10 @@ import yaml
 
 from codesign import cli
 from codesign.planner import plan
+from codesign.report.review import neighbourhood
+from codesign.search.find import find
 from codesign.search.start import Start, batch, stack, start
-from codesign.spec import load
+from codesign.spec import hf, load
 
 CONFIGS = Path(__file__).parent.parent / "spec" / "hf_configs"
 
@@ -54,6 +56,30 @@ def test_a_batch_that_no_power_of_two_brings_near_is_said(tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     assert cli.main(["init", "--model", "llama-3-8b", "--accelerators", "10007", "-o", str(path)]) == 0
     assert "no batch of 2 to 8 Mi tokens divides 10,007 accelerators" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "accelerators"),
+    [("llama-2-7b", 64), ("qwen3-32b", 256), ("mixtral-8x7b", 64), ("qwen3-235b-a22b", 512), ("deepseek-v3", 2048)],
+)
+def test_a_review_finds_nothing_near_that_is_faster_than_what_init_writes(model, accelerators):
+    fields, _ = hf.read(CONFIGS / f"{model}.json")
+    found = start(fields, accelerators)
+    made = plan(found.sections)
+    beside = neighbourhood.around(made)
+    assert made.feasible and made.step_s == found.step_s == beside.best[0].plan.step_s
+
+
+def test_a_layer_of_experts_is_recomputed_only_as_far_as_it_must_be():
+    """Whole layers again cost a fifth of this step; the modules that fill the memory are enough."""
+    fields, _ = hf.read(CONFIGS / "qwen3-235b-a22b.json")
+    made = plan(start(fields, 512).sections)
+    assert made.resolved()["layout"]["recompute"]["granularity"] == "selective"
+    (by_recompute,) = find(made.resolved(), free=["recompute"]).best[:1]
+    assert made.step_s <= by_recompute.plan.step_s
+    full = load.load(made.resolved(), sets=["layout.recompute=full"])
+    seen = neighbourhood.around(plan(full))
+    assert seen.best[0].plan.step_s < plan(full).step_s and "selective moe" in seen.searched["recompute"]
 
 
 def test_a_model_that_fits_nowhere_is_an_answer_and_nothing_is_written(tmp_path, capsys):

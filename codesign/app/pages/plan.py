@@ -13,6 +13,7 @@ from codesign.app.parts import show_chart, show_explanation, show_figures, show_
 from codesign.app.session import Current
 from codesign.evidence import nearest
 from codesign.report import explained, figures, moved, over_sites, review, site_rows, strip, view, waterfall
+from codesign.report import run as beyond
 from codesign.report.review.document import Document
 
 
@@ -45,6 +46,8 @@ def _answer(solved: Solved, baseline: Solved | None) -> None:
     first, *broken = figures.verdict(plan, solved.run)
     if broken:
         st.warning(view.bullets([first, *broken]), icon=":material/block:")
+    elif beyond.unsure(plan, solved.run):
+        st.warning(view.plain(first), icon=":material/help:")
     else:
         st.success(first, icon=":material/check:")
     before = (baseline.plan, baseline.run) if baseline else None

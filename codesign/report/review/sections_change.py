@@ -160,7 +160,7 @@ def moved(now: Case, c: Comparison) -> Section:
 
 
 def _part(name: str) -> str:
-    return view.label(name) if name.endswith("_s") and " " not in name else "step" if name.startswith("sum") else name
+    return view.label(name) if name.endswith("_s") and " " not in name else name.replace(told.SUM, "step")
 
 
 def _why(c: Comparison) -> list[Block]:

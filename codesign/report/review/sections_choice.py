@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from codesign import goodput, units
+from codesign import goodput, graph, units
 from codesign.decisions import calendar, interval
 from codesign.quantities import constraints
 from codesign.report import over_sites, view
@@ -24,7 +24,7 @@ from codesign.report.review.document import (
 )
 from codesign.run import RunPlan
 from codesign.search import whynot
-from codesign.search.exposure import exposures
+from codesign.search.exposure import Exposure, data_parallel, exposures
 from codesign.search.resources import machine
 
 MOST_BARS = 10
@@ -35,6 +35,15 @@ JOINT: dict[str, tuple[str, Callable[[float], str]]] = {
     "energy_cost": ("energy, if paid apart", lambda v: f"{v:,.0f}"),
     "run_energy_J": ("energy at the meter", lambda v: f"{v / 3.6e9:,.0f} MWh"),
     "run_carbon_kg": ("carbon", lambda v: f"{v / 1e3:,.0f} t CO2e"),
+}
+
+_ADDS = {
+    "dp_gradient_exposed_s": "gradient reduction that the backward pass does not hide",
+    "dp_parameter_exposed_s": "parameter gather that the forward pass does not hide",
+    "bucket_slowdown_s": "compute that runs slower while gradient and parameter buckets run beside it",
+    "fsdp_exposed_s": "sharded parameters and gradients that compute does not hide",
+    "fsdp_slowdown_s": "compute that runs slower while sharded parameters and gradients run beside it",
+    "spare_s": "less the time that this rank has to spare: others work longer",
 }
 
 
@@ -80,33 +89,52 @@ def _lifts(case: Case) -> list[Block]:
 
 
 def _exposed(case: Case) -> list[Block]:
+    """Communication that the step waits for: what could be hidden, at which bandwidth, and why the rest cannot."""
     found = exposures(machine(case.plan))
     if not found:
-        return [paragraph("No communication is exposed.")]
-    rows: list[list[Span | Words]] = []
-    for one in found:
-        factor = one.hides_factor
-        hides = "no bandwidth" if factor is None else "as it is" if factor == 1.0 else f"{factor:.3g} times"
-        rows.append(
-            [
-                one.label,
-                case.step(one.name, units.show(one.exposed_s, "s")),
-                how("share", view.percent(one.share)),
-                one.level,
-                how("exposed", view.percent(one.never_removed)),
-                how("exposed", hides),
-                one.why,
-            ]
-        )
-    heads = ("exposed", "time", "of the step", "carried by", "never removed of it", "hidden at", "why")
-    return [
-        table(
-            "Exposed communication: the level that carries it, and how much of its bandwidth would hide what can be hidden",
-            heads,
-            rows,
-            ("time", "of the step", "never removed of it", "hidden at"),
-        )
+        return [paragraph("No communication is exposed."), *_data_parallel(case)]
+    rows: list[list[Span | Words]] = [
+        [
+            one.label,
+            case.step(one.name, view.time_shown(one.exposed_s, case.plan.step_s)),
+            how("share", view.percent(one.share)),
+            one.level,
+            how("exposed", _hideable(one)),
+            how("exposed", view.percent(one.never_removed)),
+            one.why,
+        ]
+        for one in found
     ]
+    heads = ("communication", "time", "of the step", "carried by", "could hide", "stays at endless bandwidth", "why not hidden")
+    line = (
+        "What the step waits for. \"Could hide\" is the share that compute could run beside, and how many times the bandwidth "
+        "of the level named would hide it; the rest has no compute to run beside, and only gets shorter with more bandwidth. "
+        "The next column is the share that even endless bandwidth of that level leaves: latency, and other levels."
+    )
+    right = ("time", "of the step", "could hide", "stays at endless bandwidth")
+    return [table("Exposed communication", heads, rows, right), paragraph(line), *_data_parallel(case)]
+
+
+def _hideable(one: Exposure) -> str:
+    """The share of a term that could run beside compute, and the bandwidth that it takes."""
+    if one.hideable_s <= 1e-9 * one.exposed_s:
+        return "none"
+    share = view.percent(one.hideable_s / one.exposed_s)
+    return f"{share}, at no bandwidth" if one.hides_factor is None else f"{share}, at {one.hides_factor:.3g} times"
+
+
+def _data_parallel(case: Case) -> list[Block]:
+    """What data-parallel communication adds to the step, which is more than what is exposed of it."""
+    parts = data_parallel(case.plan)
+    if not case.plan.value("dp_exposed_s"):
+        return []
+    rows: list[list[Span | Words]] = [
+        [_ADDS[name], case.step(name, text) if name in graph.REGISTRY else how("difference", text)]
+        for name, text in ((name, view.time_text(value, case.plan.step_s)) for name, value in parts.items())
+    ]
+    unit, total = view.time_unit(case.plan.step_s)[0], view.time_text(case.plan.value("dp_exposed_s"), case.plan.step_s)
+    rows.append([view.label("dp_exposed_s"), case.step("dp_exposed_s", total)])
+    return [table("What data-parallel communication adds to the step, by cause", ("cause", unit), rows, (unit,), True)]
 
 
 # ---------------------------------------------------------------------------------------------------- sensitivities

@@ -9,6 +9,7 @@ from codesign.decisions import calendar, interval
 from codesign.planner import TRAFFIC, Plan
 from codesign.quantities.memory import TAGS
 from codesign.report import over_sites, palette, view, waterfall
+from codesign.report import run as beyond
 from codesign.report.review.charts import Bar, Stack, Stacks, Waterfall
 from codesign.report.review.cited import Case, between, how, spaced, whose
 from codesign.report.review.document import (
@@ -78,10 +79,10 @@ def _verdict(case: Case) -> list[Block]:
     broken = case.broken
     if broken:
         count = f"{len(broken)} constraint{'s' if len(broken) > 1 else ''} broken."
-        head = Paragraph(words(Strong("Not feasible. "), how("counted", count)), "bad")
+        head = Paragraph(words(Strong("Not feasible. "), how("counted", count), *_open(case)), "bad")
         return [head, Bullets(tuple(words(message) for message in broken))]
     if case.sites is not None:
-        return [Paragraph(words(Strong("Feasible. "), *over(case, case.sites), "."), "answer")]
+        return [Paragraph(words(Strong("Feasible. "), *over(case, case.sites), ".", *_open(case)), "answer")]
     return [
         Paragraph(
             words(
@@ -92,10 +93,17 @@ def _verdict(case: Case) -> list[Block]:
                 " MFU; the fullest rank has ",
                 _headroom(case),
                 " to spare.",
+                *_open(case),
             ),
             "answer",
         )
     ]
+
+
+def _open(case: Case) -> Words:
+    """Why the verdict may turn out the other way, where it may."""
+    unsure = beyond.unsure(case.given, case.run)
+    return words(" ", Strong("But open: "), how("interval", "; ".join(unsure)), ".") if unsure else ()
 
 
 def asked(case: Case) -> str:
@@ -258,7 +266,7 @@ def time_and_memory(case: Case) -> Section:
             _time_chart(plan),
         ),
         table(
-            "Where the time goes; the parts add up to the step",
+            "Where the time goes; the parts add up to the step, each number is rounded by itself",
             ("part", unit, "share", "what it is"),
             rows,
             (unit, "share"),
@@ -266,7 +274,7 @@ def time_and_memory(case: Case) -> Section:
         ),
     ]
     beside = [row for row in waterfall.rows(plan) if row["kind"] == HIDDEN]
-    hidden = spaced([words(f"{row['part']} ", how("hidden", units.show(row["s"], "s"))) for row in beside])
+    hidden = spaced([words(f"{row['part']} ", how("hidden", view.time_shown(row["s"], plan.step_s))) for row in beside])
     blocks.append(paragraph("Communication beside compute, not added: ", *(hidden or ("none",)), "."))
     if idle := view.idle_parts(plan):
         blocks.append(paragraph(f"Nothing is spent on: {', '.join(idle)}."))
@@ -275,7 +283,7 @@ def time_and_memory(case: Case) -> Section:
 
 def _time_chart(plan: Plan) -> Waterfall:
     rows = waterfall.rows(plan)
-    bars = tuple(Bar(row["part"], row["start_s"], row["s"], units.show(row["s"], "s"), row["kind"]) for row in rows)
+    bars = tuple(Bar(row["part"], row["start_s"], row["s"], view.time_shown(row["s"], plan.step_s), row["kind"]) for row in rows)
     legend = tuple((kind, f"{kind}, not added" if kind == HIDDEN else kind) for kind in palette.KINDS)
     return Waterfall(bars, max(row["end_s"] for row in rows), legend, frozenset((HIDDEN,)))
 
