@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codesign.app.state import State
+from codesign.report import view
 from codesign.spec import failure_rates, load, presets, profiles, schema, stacks
 from codesign.spec.load import Document
 
@@ -154,7 +155,7 @@ def _of_entry(pattern: str, path: str, found: Document) -> Field:
     ends = (entry.get("name") or entry.get("between") if isinstance(entry, dict) else None) or at
     whose = " - ".join(map(str, ends)) if isinstance(ends, list) else str(ends)
     one = field(pattern)
-    return replace(one, path=path, label=f"{one.label}: {whose[:40]}")
+    return replace(one, path=path, label=f"{one.label}: {view.plain(whose[:40])}")
 
 
 def _belongs(path: str, found: Document) -> bool:

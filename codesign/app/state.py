@@ -143,6 +143,8 @@ def unpack(packed: str) -> str:
         text = reader.decompress(data, specs.MAX_TEXT_B)
         if reader.unconsumed_tail or not reader.eof:
             raise SpecError(f"the spec in the link is cut off, or longer than {specs.MAX_TEXT_B:,} bytes")
+        if reader.unused_data:
+            raise SpecError(f"the spec in the link has {len(reader.unused_data):,} bytes behind its end: copy the link anew")
         return text.decode()
     except (binascii.Error, zlib.error, ValueError):
         raise SpecError("the spec in the link cannot be read: copy the whole link") from None
