@@ -155,4 +155,4 @@ def add_section(found: Document, name: str, missing: str) -> None:
     starter = starters()[name]
     st.info(missing, icon=":material/add_circle:")
     st.button(f"Add the section {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
-    st.caption(f"It adds: {view.plain(starter.told)}")
+    st.caption(f"It adds: {view.plain(starter.said(found))}")

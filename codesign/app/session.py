@@ -46,6 +46,8 @@ def start() -> None:
     query = st.query_params.to_dict()
     try:
         st.session_state.state = state.from_query(query)
+        if said := state.unknown(query):
+            st.session_state.refused = Fault(said)
         if "pin" in query:
             st.session_state.pinned = state.pin_from_text(query["pin"])
     except CodesignError as error:
