@@ -83,7 +83,7 @@ def show_job(name: str, key: Hashable, work: Work) -> Any:
     `name`: under which this visit keeps its job; `key`: equal keys have equal answers, which visits share.
     """
     try:
-        job = jobs.JOBS.ask(key, work, st.session_state.get(name))
+        job = jobs.JOBS.ask(key, work, st.session_state.get(name), session.visit(), st.context.ip_address)
     except CodesignError as error:
         st.warning(view.plain(error))
         return None

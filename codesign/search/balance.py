@@ -42,8 +42,8 @@ def assign(costs: Sequence[float], extra: Sequence[float], watch: Callable[[], N
     every stage and may raise. Raises SpecError for more than MOST_LAYERS.
     """
     if len(costs) > MOST_LAYERS:
-        raise SpecError(f"layout.stages balanced: {len(costs):,} layers, more than the {MOST_LAYERS:,} whose stages are balanced by "
-                        "cost: write default, or a string", field="layout.stages")  # fmt: skip
+        raise SpecError(f"layout.stages balanced: {len(costs):,} layers, more than the {MOST_LAYERS:,} whose stages are balanced "
+                        "by cost: write default, or a string", field="layout.stages")  # fmt: skip
     prefix = np.concatenate(([0.0], np.cumsum(np.asarray(costs, dtype=np.float64))))
     layers, stages = len(costs), len(extra)
     span = prefix[np.newaxis, :] - prefix[:, np.newaxis]  # work of layers i to j
