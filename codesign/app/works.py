@@ -70,8 +70,8 @@ def _counting(report: Report) -> Watch:
     def watch(structures: int) -> None:
         report(0, 0)
         if structures > MOST_STRUCTURES or time.thread_time() - begun_s > COUNTING_S:
-            raise errors.SpecError("There are too many layouts to count them on a page: open fewer fields, or run codesign search, "
-                                   "which has no such limit")  # fmt: skip
+            raise errors.SpecError("There are too many layouts to count them on a page: open fewer fields, or run codesign "
+                                   "search, which has no such limit")  # fmt: skip
 
     return watch
 

@@ -153,13 +153,13 @@ def test_a_name_in_a_link_is_no_live_link_and_no_picture(page: Any, app_url: str
     name = "https://evil.example www.evil.example ![x](https://evil.example/i.png) a@evil.example"
     fresh(page, app_url, f"/?{urllib.parse.urlencode({'name': name})}")
     page.get_by_role("heading", name=re.compile("evil")).wait_for(timeout=WAIT_MS)
-    assert page.locator("a[href*=evil]").count() == 0 and page.locator("img[src*=evil]").count() == 0
+    assert page.locator("a[href*=\"evil.example\"]").count() == 0 and page.locator("img[src*=\"evil.example\"]").count() == 0
     sites = {"example": "frontier-100k-two-sites", "sites.0.name": "![x](https://evil.example/i.png)"}
     fresh(page, app_url, f"/?{urllib.parse.urlencode(sites)}")
     page.get_by_text("is not a name").first.wait_for(timeout=WAIT_MS)
     page.get_by_text("Sites", exact=True).first.click()
     page.get_by_label(re.compile("Sites alike")).first.wait_for(timeout=WAIT_MS)
-    assert page.locator("img[src*=evil]").count() == 0 and page.locator("a[href*=evil]").count() == 0
+    assert page.locator("img[src*=\"evil.example\"]").count() == 0 and page.locator("a[href*=\"evil.example\"]").count() == 0
 
 
 def test_a_packed_bomb_in_the_link_gets_one_message(page: Any, app_url: str) -> None:
