@@ -210,13 +210,18 @@ def test_at_its_limits_a_spec_is_planned_in_time(changes):
 
 
 @pytest.mark.parametrize(("text", "live"), [
-    ("see https://evil.example/x", "https://"), ("www.evil.example", "www."), ("ping @team", "@team"), ("a@b.example", "a@b"),
+    ("see https://evil.example/x", "https://"),
+    ("www.evil.example", "www."), ("ping @team", "@team"), ("@team", "@team"), ("a@b.example", "a@b"),
     ("fixes #12", "#1"), ("GH-12", "GH-"),
 ])
 def test_text_of_a_spec_makes_no_link_and_no_ping(text, live):
     shown = view.plain(text).replace("\\", "")
     assert live not in shown and shown.replace("\u2060", "") == text
     assert view.plain(shown).replace("\\", "") == shown
+
+
+def test_the_revision_in_a_source_stays_as_it_is():
+    assert view.plain("docs/summary.md@067f987df0 line 630") == "docs/summary.md@067f987df0 line 630"
 
 
 def test_names_of_a_spec_are_shown_as_they_are_in_labels():

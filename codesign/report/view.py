@@ -59,7 +59,10 @@ def label(name: str) -> str:
 
 _JOINER = "\u2060"  # of no width: it reads the same
 # Escaping keeps none of these from becoming a link, a ping or a reference: they are looked for in the text that is shown.
-_LIVE = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[\w-])|(?<=#)(?=\d)|(?<=\bGH)(?=-\d)", re.IGNORECASE)
+_LIVE = re.compile(
+    r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\W@)(?=\w)|(?<=^@)(?=\w)|(?<=@)(?=[\w-]+\.\w)|(?<=#)(?=\d)|(?<=\bGH)(?=-\d)",
+    re.IGNORECASE,
+)
 
 
 def plain(text: object) -> str:
