@@ -273,7 +273,7 @@ def _compile(targets: tuple[str, ...], indexes: dict[str, tuple[str, ...]], leav
 
 def stack(*rows: Any) -> np.ndarray:
     """Lay arrays that broadcast together along a new leading axis (operators, stages)."""
-    out = np.empty((len(rows), *np.broadcast(*rows).shape))
+    out = np.empty((len(rows), *np.broadcast_shapes(*map(np.shape, rows))))
     for at, row in enumerate(rows):
         out[at] = row
     return out

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
-from codesign.app import fields, state
+from codesign.app import fields, specs, starters, state
 from codesign.evidence.nearest import nearest
 from codesign.planner import plan
 from codesign.report import figures, moved, view
@@ -182,6 +182,20 @@ def test_an_edited_text_is_the_spec_and_its_link_gives_it_back(visit):
     assert turn(opened(**visit.query_params), "YAML", "side").text_area(key="yaml").value == text
     write(visit, TEXT)
     assert "spec" not in visit.query_params
+
+
+def test_a_section_in_place_of_a_name_can_still_be_changed_in_its_field():
+    at = opened(**{"layout.recompute": "{granularity: full, fraction: 0.5}"})
+    box = at.selectbox(key="field:layout.recompute")
+    assert box.value == "{granularity: full, fraction: 0.5}" and not at.error
+    ran(box.select("full"))
+    assert at.query_params["layout.recompute"] in ("full", ["full"])
+
+
+def test_what_the_button_for_the_run_adds_is_said_before():
+    starter = starters.starters()["run"]
+    assert "training.tokens: 15 T tokens" in starter.said(specs.document(TEXT, (("training.tokens", "null"),)))
+    assert "training.tokens" not in starter.said(specs.document(TEXT, (("training.tokens", "1 T tokens"),)))
 
 
 def test_two_visits_do_not_mix(visit):

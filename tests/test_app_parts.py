@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import socket
+import time
+import zlib
+from pathlib import Path
 
 import pytest
 
@@ -144,11 +149,15 @@ def test_a_bad_spec_is_a_fault_and_opens_no_file(text, message, monkeypatch):
     assert found.solved is None and message in found.fault.message
 
 
+TRAILING = base64.urlsafe_b64encode(zlib.compress(b"version: 1") + b"something").decode().rstrip("=")
+
+
 @pytest.mark.parametrize(("query", "message"), [
     ({"example": "../../etc/passwd"}, "Known: "),
     ({"example": state.FIRST, "spec": "x"}, "one of them"),
     ({"spec": "A" * 20_000}, "at most"),
     ({"spec": "!!"}, "cannot be read"),
+    ({"spec": TRAILING}, "9 bytes behind its end"),
     ({"spec": state.pack("x" * 10**6)}, "longer than"),
     ({"layout.<script>": "1"}, "is not the name of a field"),
     ({"layout.tp": "[" * 3000}, "at most"),
@@ -157,6 +166,75 @@ def test_a_bad_spec_is_a_fault_and_opens_no_file(text, message, monkeypatch):
 def test_a_bad_link_is_refused(query, message):
     with pytest.raises(SpecError, match=message):
         state.from_query(query)
+
+
+def test_a_parameter_that_is_neither_of_a_spec_nor_of_a_page_is_named():
+    assert "foo" in state.unknown({"foo": "1"}) and "Did you mean 'layout'?" in state.unknown({"layuot.tp": "4"})
+    pages = "".join(path.read_text() for path in (Path(state.__file__).parent / "pages").glob("*.py"))
+    calls = [call for call in pages.split("st.")[1:] if 'bind="query-params"' in call]
+    bound = {key for call in calls for key in re.findall(r'key=f?"([a-z-]+)', call)}
+    assert bound == {*state.PAGES, "axis-"}
+    assert not state.unknown(dict.fromkeys((*state.PAGES, *state.RESERVED, "axis-hidden", "layout.tp", "model"), "1"))
+
+
+def phases(count):
+    return "[" + ", ".join(f"{{name: p{at}, tokens: {at + 1} B tokens}}" for at in range(count)) + ", {name: rest}]"
+
+
+RUN = ("run", "{failures: {rates: pooled}, policy: restart, checkpoint: {storage_Bps: 200 GB/s}}")
+ONE_STAGE = (("layout.pp", "1"), ("layout.vpp", "1"), ("layout.schedule", "none"), ("layout.dp", "null"))
+SITES = ", ".join(f"{{name: s{at}}}" for at in range(33))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ((("model.layers", "1000000000"), *ONE_STAGE), "model.layers: 1,000,000,000 layers, more than the 10,000"),
+    ((("model.layers", "9999"), ("layout.vpp", "624")), "layout.pp: 9,984 stages"),
+    ((RUN, ("training.tokens", "1e16"), ("run.phases", phases(64))), "run.phases: 65 phases"),
+    ((RUN, ("training.tokens", "1e16"), ("run.phases", "[{name: a, layout: {pp: 8192}}]")), "run.phases.0.layout.pp: 65,536"),
+    ((RUN, ("training.tokens", "1e16"), ("sites", f"[{SITES}]"), ("links", "[{between: all, bandwidth: 1 Tb/s, route_km: 9}]")),
+     "sites: 33 entries"),
+    ((("search.idle_accelerators", "16000"),), "search.idle_accelerators: 16,000"),
+])
+def test_a_spec_that_would_take_a_server_too_long_is_refused_with_its_field(changes, message):
+    begun_s = time.monotonic()
+    found = answers.answer(TEXT, changes)
+    assert found.solved is None and message in found.fault.message and "no such limit" in found.fault.message
+    assert time.monotonic() - begun_s < 2.0
+
+
+@pytest.mark.parametrize("changes", [
+    (("model.layers", "10000"), *ONE_STAGE), (("model.layers", "9999"), ("layout.vpp", "256")),
+    (RUN, ("training.tokens", "1e16"), ("run.phases", phases(63))),
+])
+def test_at_its_limits_a_spec_is_planned_in_time(changes):
+    begun_s = time.monotonic()
+    assert answers.answer(TEXT, changes).fault is None and time.monotonic() - begun_s < 5.0
+
+
+@pytest.mark.parametrize(("text", "live"), [
+    ("see https://evil.example/x", "https://"),
+    ("www.evil.example", "www."), ("ping @team", "@team"), ("@team", "@team"), ("a@b.example", "a@b"),
+    ("fixes #12", "#1"), ("GH-12", "GH-"),
+])
+def test_text_of_a_spec_makes_no_link_and_no_ping(text, live):
+    shown = view.plain(text).replace("\\", "")
+    assert live not in shown and shown.replace("\u2060", "") == text
+    assert view.plain(shown).replace("\\", "") == shown
+
+
+def test_the_revision_in_a_source_stays_as_it_is():
+    assert view.plain("docs/summary.md@067f987df0 line 630") == "docs/summary.md@067f987df0 line 630"
+
+
+def test_names_of_a_spec_are_shown_as_they_are_in_labels():
+    base = specs.document(state.examples()["frontier-100k-two-sites"], (("sites.0.name", "'![x](https://e.example/i.png)'"),))
+    labels = [one.label for one in fields.shown(base)["Sites"]]
+    assert any("\\!\\[x\\]" in label for label in labels) and not any("![" in label or "https://" in label for label in labels)
+
+
+def test_a_section_in_place_of_a_name_is_a_choice_of_its_field():
+    full = {"granularity": "full", "fraction": 0.25}
+    assert fields.section_text(full) == "{granularity: full, fraction: 0.25}"
 
 
 @pytest.mark.parametrize(("name", "data", "message"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from codesign.app import answers, jobs, parts, state, works
 from codesign.app.jobs import Jobs
+from codesign.errors import SpecError
 from codesign.planner import plan
 from codesign.report import found, shape_page, strip, view
 from codesign.search import around, run, shapes
@@ -104,6 +106,72 @@ def test_jobs_take_turns_and_a_stopped_one_ends_without_the_others():
     first._ended.wait(10.0)
     assert (first.state, third.state, first.found) == ("stopped", "done", None)
     assert server.ask("long", short).wait(10.0) is None  # what was stopped is not kept
+
+
+def test_many_jobs_of_one_take_no_more_turns_and_a_stopped_one_leaves_the_line(monkeypatch):
+    monkeypatch.setattr(jobs, "TURN_S", 0.02)
+    server, steps = Jobs(), {"many": 0, "one": 0}
+
+    def long(owner):
+        def work(report):
+            while True:
+                time.sleep(0.004)
+                report(0, 0)
+                steps[owner] += 1
+        return work
+
+    many = [server.ask(at, long("many"), visit=at, owner="many") for at in range(6)]
+    one = server.ask("one", long("one"), visit="one", owner="one")
+    time.sleep(1.5)
+    for job in (*many, one):
+        job.stop()
+    for job in (*many, one):
+        job.wait(5.0)
+        assert job.state == "stopped"
+    assert 0.5 < steps["one"] / steps["many"] < 2.0
+    assert not server._under_way and not server._turns._line
+
+
+def test_a_visit_has_few_jobs_and_a_full_server_takes_room_from_who_has_most(monkeypatch):
+    monkeypatch.setattr(jobs, "MOST_JOBS", 6)
+    server, go_on = Jobs(), threading.Event()
+
+    def held(report):
+        while not go_on.is_set():
+            time.sleep(0.01)
+            report(0, 0)
+
+    many = [server.ask(at, held, visit=at // 4, owner="many") for at in range(6)]
+    with pytest.raises(SpecError, match="4 searches of this visit"):
+        server.ask("fifth", held, visit=0, owner="many")
+    with pytest.raises(SpecError, match="busy"):
+        server.ask("seventh", held, visit=9, owner="many")
+    late = server.ask("late", lambda report: "found", visit="late", owner="late")
+    late.wait(10.0)
+    assert late.found == "found" and many[-1].state == "stopped" and many[0].under_way
+    go_on.set()
+    for job in many:
+        job.wait(10.0)
+
+
+@pytest.mark.parametrize("free", [FREE, around.OPENABLE])
+def test_a_space_that_is_long_to_count_can_be_stopped_and_is_refused(free, monkeypatch):
+    question = asked(solved(LLAMA, (("model.layers", "1008"),)), tuple(free))
+    seen = []
+
+    def stopped(done, total):
+        seen.append(total)
+        if len(seen) > 100:
+            raise jobs.Ended
+
+    with pytest.raises(jobs.Ended):
+        works.search(question)(stopped)
+    assert set(seen) == {0}
+    monkeypatch.setattr(works, "COUNTING_S", 0.2)
+    for work in (works.search(question), works.why_not(question, "tp=4")):
+        job = Jobs().ask("x", work)
+        job.wait(20.0)
+        assert job.state == "failed" and "too many layouts to count" in job.fault.message
 
 
 def test_a_search_that_is_stopped_gives_what_it_has(monkeypatch):

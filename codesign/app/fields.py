@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import yaml
+
 from codesign.app.state import State
+from codesign.report import view
 from codesign.spec import failure_rates, load, presets, profiles, schema, stacks
 from codesign.spec.load import Document
 
@@ -154,7 +157,7 @@ def _of_entry(pattern: str, path: str, found: Document) -> Field:
     ends = (entry.get("name") or entry.get("between") if isinstance(entry, dict) else None) or at
     whose = " - ".join(map(str, ends)) if isinstance(ends, list) else str(ends)
     one = field(pattern)
-    return replace(one, path=path, label=f"{one.label}: {whose[:40]}")
+    return replace(one, path=path, label=f"{one.label}: {view.plain(whose[:40])}")
 
 
 def _belongs(path: str, found: Document) -> bool:
@@ -252,6 +255,11 @@ def text(value_: Any) -> str:
     if isinstance(value_, bool):
         return "true" if value_ else "false"
     return f"{value_:.12g}" if isinstance(value_, float) else str(value_)
+
+
+def section_text(value_: Mapping[str, Any]) -> str:
+    """A section in one line, as YAML reads it."""
+    return yaml.safe_dump(value_, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6).strip()
 
 
 def shown_text(path: str, value_: Any) -> str:

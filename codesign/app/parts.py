@@ -83,7 +83,7 @@ def show_job(name: str, key: Hashable, work: Work) -> Any:
     `name`: under which this visit keeps its job; `key`: equal keys have equal answers, which visits share.
     """
     try:
-        job = jobs.JOBS.ask(key, work, st.session_state.get(name))
+        job = jobs.JOBS.ask(key, work, st.session_state.get(name), session.visit(), st.context.ip_address)
     except CodesignError as error:
         st.warning(view.plain(error))
         return None
@@ -155,4 +155,4 @@ def add_section(found: Document, name: str, missing: str) -> None:
     starter = starters()[name]
     st.info(missing, icon=":material/add_circle:")
     st.button(f"Add the section {name}", key=f"add-{name}-section", on_click=session.adopt, args=(starter.changes(found),))
-    st.caption(f"It adds: {view.plain(starter.told)}")
+    st.caption(f"It adds: {view.plain(starter.said(found))}")

@@ -5,6 +5,7 @@ The answers are shared between visitors: they are kept by the text that they ans
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ def start() -> None:
     query = st.query_params.to_dict()
     try:
         st.session_state.state = state.from_query(query)
+        if said := state.unknown(query):
+            st.session_state.refused = Fault(said)
         if "pin" in query:
             st.session_state.pinned = state.pin_from_text(query["pin"])
     except CodesignError as error:
@@ -58,6 +61,12 @@ def current() -> Current:
     pinned: State | None = st.session_state.pinned
     before = answered(pinned.base, pinned.changes).solved if pinned else None
     return Current(asked, answered(asked.base, asked.changes), pinned, before)
+
+
+def visit() -> str:
+    """A name for this visit, made up when it is first wanted."""
+    name: str = st.session_state.setdefault("visit", uuid.uuid4().hex)
+    return name
 
 
 def asked() -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -71,8 +72,8 @@ def _fields(now: Current) -> None:
                     _field(one, found, now)
     if not fields.value_written(found, "run"):
         starter = starters()["run"]
-        st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=(starter.changes(found),), width="stretch",
-                  help=starter.told)
+        st.button("Plan the whole run", key="add-run", on_click=session.adopt, args=(starter.changes(found),), width="stretch")
+        st.caption(f"It adds: {view.plain(starter.said(found))}")
 
 
 def _is_short(one: Field) -> bool:
@@ -83,6 +84,9 @@ def _is_short(one: Field) -> bool:
 def _field(one: Field, found: Document, now: Current) -> None:
     value = fields.value(found, one.path)
     key = f"field:{one.path}"
+    if one.kind == "choice" and isinstance(value, dict):  # a section in place of a name: one more choice, as it is written
+        value = fields.section_text(value)
+        one = replace(one, options=(*one.options, value))
     if not one.takes(value):
         _as_text(one, value)
         return

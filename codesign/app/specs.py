@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign import errors
+from codesign.app import limits
 from codesign.report import view
 from codesign.spec import load, profiles
 from codesign.spec.load import Document, Loaded
@@ -58,8 +59,10 @@ def written(text: str, changes: Sequence[tuple[str, str]] = ()) -> str:
 
 
 def checked(found: Document, file: str = FILE) -> Loaded:
-    """The checked spec of a document; fills the model's preset into it. Raises SpecError."""
-    return load.check(found, (), Path(), file)
+    """The checked spec of a document; fills the model's preset into it. Raises SpecError, also for what is too large here."""
+    loaded = load.check(found, (), Path(), file)
+    limits.check(loaded)
+    return loaded
 
 
 def _refuse_files(found: Document) -> None:

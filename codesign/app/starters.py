@@ -28,6 +28,11 @@ class Starter:
         missing = {path: text for path, text in self.needs.items() if not fields.value_written(found, path)}
         return (*missing.items(), *self.adds.items())
 
+    def said(self, found: Document) -> str:
+        """What it adds to a spec, in words."""
+        more = [f"{path}: {text}" for path, text in self.changes(found) if path not in self.adds]
+        return f"{self.told} It also writes what the spec leaves out: {', '.join(more)}." if more else self.told
+
 
 @functools.cache
 def starters() -> Mapping[str, Starter]:

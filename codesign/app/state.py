@@ -17,13 +17,16 @@ from urllib.parse import parse_qsl, urlencode
 
 from codesign.app import specs
 from codesign.errors import SpecError
-from codesign.spec import datafiles, schema
+from codesign.spec import datafiles, load, schema
 
 MAX_CHANGES = 100
 MAX_VALUE = 2000  # characters of one changed field
 MAX_LINK = 12_000  # characters of a packed spec in a link
 FIRST = "llama-3.1-405b-h100"
 RESERVED = ("example", "spec", "pin")
+PAGES = (  # parameters in which pages keep what is chosen on them; and axis-DIMENSION
+    "tab", "explain", "depth", "part", "between", "class", "by", "open", "asked", "dims", "equal", "solve",
+)  # fmt: skip
 _FIELD = re.compile(r"[a-z_]+(\.[A-Za-z0-9_-]+){0,8}")
 
 
@@ -100,6 +103,16 @@ def from_query(query: Mapping[str, str]) -> State:
     return State(name, "", pairs)
 
 
+def unknown(query: Mapping[str, str]) -> str:
+    """What to say of parameters that are neither of a spec nor of a page; empty where there are none."""
+    strange = [name for name in query if not (is_field(name) or name in RESERVED or name in PAGES or name.startswith("axis-"))]
+    if not strange:
+        return ""
+    listed = ", ".join(name[:60] for name in strange[:5])
+    hint = load.did_you_mean(strange[0], [*schema.Spec.model_fields, *RESERVED])
+    return f"The link has {listed}, which is no field of a spec: it is left aside. A field is written as in layout.tp=4.{hint}"
+
+
 def pin_to_text(state: State) -> str:
     """The link of the baseline, as the value of one parameter."""
     return urlencode({"example": state.example, **to_query(state)} if not state.text else to_query(state))
@@ -143,6 +156,8 @@ def unpack(packed: str) -> str:
         text = reader.decompress(data, specs.MAX_TEXT_B)
         if reader.unconsumed_tail or not reader.eof:
             raise SpecError(f"the spec in the link is cut off, or longer than {specs.MAX_TEXT_B:,} bytes")
+        if reader.unused_data:
+            raise SpecError(f"the spec in the link has {len(reader.unused_data):,} bytes behind its end: copy the link anew")
         return text.decode()
     except (binascii.Error, zlib.error, ValueError):
         raise SpecError("the spec in the link cannot be read: copy the whole link") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,13 @@ from codesign.report import whynot as words
 from codesign.search import asked, run, shapes
 from codesign.search.around import Question
 from codesign.search.result import Result
+from codesign.search.space import Watch
 from codesign.spec.load import Loaded
 
 MOST_SHAPES = 2_000
 MOST_CANDIDATES = 5_000_000  # of one search on a page: about a minute where nobody else works
+MOST_STRUCTURES = 100_000  # pipelines, shardings and the like together: each is held
+COUNTING_S = 15.0  # of a job's own time, in which its candidates are counted
 
 
 def key(what: str, *parts: Any) -> Hashable:
@@ -29,7 +33,7 @@ def search(question: Question) -> Work:
     """The best layouts of a question; what is found so far where it is stopped."""
 
     def work(report: Report) -> found.Found:
-        space = question.space()
+        space = question.space(_counting(report))
         if space.size > MOST_CANDIDATES:
             raise errors.SpecError(found.too_many(space.size, MOST_CANDIDATES))
         report(0, space.size)
@@ -48,14 +52,28 @@ def why_not(question: Question, layout: str) -> Work:
     """Why a layout is not the best of a question."""
 
     def work(report: Report) -> str:
-        size = question.space().size
+        size = question.space(watch := _counting(report)).size
         if size > MOST_CANDIDATES:
             raise errors.SpecError(found.too_many(size, MOST_CANDIDATES))
         return words.screen(asked.why_not(
-            question.data, asked.fields(layout), (), question.free, report=lambda now: report(now.candidates, now.total)
+            question.data, asked.fields(layout), (), question.free, report=lambda now: report(now.candidates, now.total),
+            watch=watch,
         ))
 
     return work
+
+
+def _counting(report: Report) -> Watch:
+    """What keeps the count of candidates short: it can be stopped, gives others their turn, and ends where there are too many."""
+    begun_s = time.thread_time()  # waiting for a turn takes none of it
+
+    def watch(structures: int) -> None:
+        report(0, 0)
+        if structures > MOST_STRUCTURES or time.thread_time() - begun_s > COUNTING_S:
+            raise errors.SpecError("There are too many layouts to count them on a page: open fewer fields, or run codesign "
+                                   "search, which has no such limit")  # fmt: skip
+
+    return watch
 
 
 def rank(loaded: Loaded, axes: Mapping[str, Sequence[int]], equal: str, solve: str | None) -> Work:

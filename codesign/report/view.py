@@ -58,10 +58,18 @@ def label(name: str) -> str:
     return " ".join(filter(None, (_WORDS.get(word, word) for word in words)))
 
 
+_JOINER = "\u2060"  # of no width: it reads the same
+# Escaping keeps none of these from becoming a link, a ping or a reference: they are looked for in the text that is shown.
+_LIVE = re.compile(
+    r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\W@)(?=\w)|(?<=^@)(?=\w)|(?<=@)(?=[\w-]+\.\w)|(?<=#)(?=\d)|(?<=\bGH)(?=-\d)",
+    re.IGNORECASE,
+)
+
+
 def plain(text: object) -> str:
-    """Text that Markdown shows as it is, on one line; control characters are gone."""
-    line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>|~$#!&])", r"\\\1", "".join(c for c in line if c.isprintable()))
+    """Text that Markdown shows as it is, on one line, no address or name in it live; control characters are gone."""
+    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
+    return re.sub(r"([\\`*_{}\[\]<>|~$#!&])", r"\\\1", _LIVE.sub(_JOINER, line))
 
 
 def percent(ratio: float, digits: int = 1) -> str:

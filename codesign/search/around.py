@@ -11,7 +11,7 @@ import yaml
 
 from codesign.planner import Plan
 from codesign.search import choices, whynot
-from codesign.search.space import Space, of
+from codesign.search.space import Space, Watch, of, unwatched
 from codesign.spec import domains, schema
 
 OPENABLE = (
@@ -28,9 +28,9 @@ class Question:
     data: Mapping[str, Any]
     free: tuple[str, ...]
 
-    def space(self) -> Space:
-        """What is to be searched. Raises SpecError."""
-        return of(domains.load(self.data, (), self.free))
+    def space(self, watch: Watch = unwatched) -> Space:
+        """What is to be searched; `watch` as of `space.of`. Raises SpecError."""
+        return of(domains.load(self.data, (), self.free), watch)
 
 
 def openable(plan: Plan) -> list[str]:

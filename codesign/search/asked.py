@@ -10,7 +10,7 @@ from typing import Any
 from codesign.errors import SpecError
 from codesign.search import choices, run, whynot
 from codesign.search.result import Candidate, Result
-from codesign.search.space import Space, of
+from codesign.search.space import Space, Watch, of, unwatched
 from codesign.spec import domains, schema
 
 
@@ -57,16 +57,20 @@ def why_not(
     free: Sequence[str] = (),
     workers: int = 1,
     report: run.Report | None = None,
+    watch: Watch = unwatched,
 ) -> Answer:
-    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec; `report` as of `run.search`."""
+    """Hold `layout` (`layout.field=value` texts) against the whole space of the spec.
+
+    `report` as of `run.search`, `watch` as of `space.of`.
+    """
     opened = domains.load(source, sets, free)
-    whole = _found(of(opened), workers, report)
+    whole = _found(of(opened, watch), workers, report)
     if "all" in free:
-        narrow = of(_only(source, layout, sets))
+        narrow = of(_only(source, layout, sets), watch)
     else:
         asked = _asked(layout)
         open_ = [name for name in (*free, *_loose(asked)) if name.removeprefix("layout.") not in asked]
-        narrow = of(domains.load(source, [*sets, *layout], open_))
+        narrow = of(domains.load(source, [*sets, *layout], open_), watch)
     found = _found(narrow, workers, report)
     best = whole.best[0] if whole.best else None
     if found.best:

@@ -6,14 +6,18 @@ module; the assignment is exact (dynamic program over contiguous stages), whethe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.errors import SpecError
+
 Floats = NDArray[np.float64]
+
+MOST_LAYERS = 4096  # the table of all runs of layers has the square of it: 128 MiB, and a few of them at once
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,29 @@ class Costs:
     mtp_layers: int = 0
 
 
-def assign(costs: Sequence[float], extra: Sequence[float]) -> list[int]:
+def _alone() -> None:
+    """Nobody waits."""
+
+
+def assign(costs: Sequence[float], extra: Sequence[float], watch: Callable[[], None] = _alone) -> list[int]:
     """Layers of every stage, in order: the least slowest stage, and among those the least sum of squares.
 
-    `costs`: of each layer; `extra`: what each stage does besides. A stage may hold none. Exact.
+    `costs`: of each layer; `extra`: what each stage does besides. A stage may hold none. Exact. `watch` is called before
+    every stage and may raise. Raises SpecError for more than MOST_LAYERS.
     """
+    if len(costs) > MOST_LAYERS:
+        raise SpecError(f"layout.stages balanced: {len(costs):,} layers, more than the {MOST_LAYERS:,} whose stages are balanced "
+                        "by cost: write default, or a string", field="layout.stages")  # fmt: skip
     prefix = np.concatenate(([0.0], np.cumsum(np.asarray(costs, dtype=np.float64))))
     layers, stages = len(costs), len(extra)
     span = prefix[np.newaxis, :] - prefix[:, np.newaxis]  # work of layers i to j
     span = np.where(np.arange(layers + 1)[:, np.newaxis] <= np.arange(layers + 1), span, np.inf)
-    slowest = _least(span, extra) * (1.0 + 1e-12)
+    slowest = _least(span, extra, watch) * (1.0 + 1e-12)
     best = np.full(layers + 1, np.inf)
     best[0] = 0.0
     choice = np.zeros((stages, layers + 1), dtype=np.int64)
     for stage, more in enumerate(extra):
+        watch()
         work = span + more
         total = best[:, np.newaxis] + np.where(work <= slowest, work * work, np.inf)
         choice[stage] = np.argmin(total, axis=0)
@@ -54,22 +67,23 @@ def assign(costs: Sequence[float], extra: Sequence[float]) -> list[int]:
     return counts[::-1]
 
 
-def _least(span: Floats, extra: Sequence[float]) -> float:
+def _least(span: Floats, extra: Sequence[float], watch: Callable[[], None]) -> float:
     """The least possible work of the slowest stage."""
     best = np.full(span.shape[0], np.inf)
     best[0] = 0.0
     for more in extra:
+        watch()
         best = np.min(np.maximum(best[:, np.newaxis], span + more), axis=0)
     return float(best[-1])
 
 
-def layout(costs: Costs, pp: int, vpp: int) -> str:
-    """The assignment for pp x vpp stages as Megatron's layout string."""
+def layout(costs: Costs, pp: int, vpp: int, watch: Callable[[], None] = _alone) -> str:
+    """The assignment for pp x vpp stages as Megatron's layout string; `watch` as of `assign`."""
     stages = pp * vpp
     extra = [0.0] * stages
     extra[0] += costs.embedding
     extra[-1] += costs.head + costs.mtp
-    counts = assign(costs.layers, extra)
+    counts = assign(costs.layers, extra, watch)
     texts = [_times("t", count) for count in counts]
     texts[0] = "E" + texts[0]
     texts[-1] += _times("m", costs.mtp_layers) + "L"

@@ -114,7 +114,7 @@ def tried(
         "sharding_group": (),
         "sequence_parallel": (True, False) if stack.sequence_parallel else (False,),
         "cp_style": can.cp_styles or ("ring",),
-        "stages": (None, "balanced"),
+        "stages": (None, "balanced") if model.layers <= balance.MOST_LAYERS else (None,),
         "recompute": recomputes(can.modules, model, stack),
         "offload": tuple(
             schema.Offload(optimizer=flag) for flag in ((False, True) if can.offload_optimizer else (False,))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -26,6 +26,7 @@ from codesign.spec import domains, profiles, resolve, schema, stacks
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Watch = Callable[[int], None]  # while the candidates are counted, with the structures so far; it may raise to end that
 
 MOST_STRUCTURES = 2_000_000
 MOST_ROWS = 5_000_000  # of one pipeline depth: they are held as arrays
@@ -235,17 +236,24 @@ def _recompute(structure: Structure, fraction: float) -> Any:
 # ---------------------------------------------------------------------------------------------------- what is tried
 
 
-def of(opened: domains.Open) -> Space:
-    """The space of an open spec. Raises SpecError for what contradicts itself, and for a space that cannot be walked."""
+def unwatched(structures: int) -> None:
+    """Nobody waits for the count."""
+
+
+def of(opened: domains.Open, watch: Watch = unwatched) -> Space:
+    """The space of an open spec. Raises SpecError for what contradicts itself, and for a space that cannot be walked.
+
+    `watch` is called every so often; what it raises ends the count.
+    """
     spec = opened.spec
     try:
         profile = profiles.load(spec.cluster.profile, override=spec.cluster.override, fabric=spec.cluster.fabric)
         stack = resolve.stack_of(spec)
         sizes = choices.sizes(opened, profile)
         tried = choices.tried(opened, profile, stack, max(size for size, _ in sizes) * profile.ranks_per_accelerator)
-        structures, lost = _structures(opened, tried, choices.costs(opened, profile, tried))
+        structures, lost = _structures(opened, tried, choices.costs(opened, profile, tried), watch)
         space = Space(opened, profile, stack, (), {}, sizes, tried)
-        existing, excluded = _existing(space, structures)
+        existing, excluded = _existing(space, structures, watch)
         excluded.update(lost)
         filled = {reason: count for reason, count in excluded.items() if count}
         whole = replace(space, structures=tuple(existing), excluded=filled)
@@ -255,6 +263,9 @@ def of(opened: domains.Open) -> Space:
         if error.place is not None or not error.field:
             raise
         raise opened.error(error.field, error.message) from None
+    for structure in existing:
+        watch(len(existing))
+        whole.tails(structure)
     if whole.size > MOST_CANDIDATES:
         raise opened.error("layout", f"{whole.size:.3g} candidates, more than {MOST_CANDIDATES:.0e} can be walked: fix or list "
                            f"some fields; most values have {choices.widest(tried)}")  # fmt: skip
@@ -265,11 +276,17 @@ def of(opened: domains.Open) -> Space:
 
 
 def _structures(
-    opened: domains.Open, tried: Mapping[str, tuple[Any, ...]], costs: Sequence[balance.Costs]
+    opened: domains.Open, tried: Mapping[str, tuple[Any, ...]], costs: Sequence[balance.Costs], watch: Watch
 ) -> tuple[list[Structure], dict[str, int]]:
     excluded: Counter[str] = Counter()
     layers = opened.spec.model.layers
-    pipes = [(pp, *one) for pp in tried["pp"] for one in _pipelines(opened, pp, tried, layers, excluded, costs)]
+    pipes: list[Any] = []
+
+    def count_on() -> None:
+        watch(len(pipes))
+
+    for pp in tried["pp"]:
+        pipes += [(pp, *one) for one in _pipelines(opened, pp, tried, layers, excluded, costs, count_on)]
     inner = {sharding: _inner(tried, sharding) for sharding in tried["sharding"]}
     shardings = [(*one, more) for one in _shardings(tried) for more in inner[one[0]]]
     rest: tuple[list[Any], ...] = (
@@ -281,6 +298,7 @@ def _structures(
         raise opened.error("layout", f"{count:,} combinations of pipeline, sharding, recompute and placement, more than "
                            f"{MOST_STRUCTURES:,} can be held: fix or list some fields; most values have "
                            f"{choices.widest(tried)}")  # fmt: skip
+    watch(count)
     found = [
         Structure(
             pp, schedule, vpp, stages, sharding, reshard, granularity, modules, sp, cp_style, order, optimizer, more,
@@ -327,6 +345,7 @@ def _pipelines(
     layers: int,
     excluded: Counter[str],
     costs: Sequence[balance.Costs],
+    count_on: Callable[[], None],
 ) -> Iterator[tuple[str, int, str | None]]:
     """Schedule, chunks and stage assignment for one pipeline depth."""
     kinds = resolve.layer_kinds(opened.spec.model)
@@ -338,6 +357,7 @@ def _pipelines(
         return
     for schedule in tried["schedule"]:
         for vpp in tried["vpp"]:
+            count_on()
             if pp * vpp > layers + 2 and not any(s not in (None, "balanced") for s in tried["stages"]):
                 excluded["layers"] += "vpp" in opened.domains
                 continue
@@ -349,7 +369,7 @@ def _pipelines(
                 if stages != "balanced":
                     yield schedule, vpp, stages
                     continue
-                texts = list(dict.fromkeys(balance.layout(cost, pp, vpp) for cost in costs))
+                texts = list(dict.fromkeys(balance.layout(cost, pp, vpp, count_on) for cost in costs))
                 own = [text for text in texts if _same_stages(opened.spec, kinds, text, pp, vpp, schedule)]
                 if own and None not in tried["stages"]:
                     yield schedule, vpp, None
@@ -382,12 +402,13 @@ def _styles(tried: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str | None, 
 # ---------------------------------------------------------------------------------------------------- rows, tails
 
 
-def _existing(space: Space, structures: Sequence[Structure]) -> tuple[list[Structure], Counter[str]]:
+def _existing(space: Space, structures: Sequence[Structure], watch: Watch) -> tuple[list[Structure], Counter[str]]:
     """The structures that have rows and whose stages can be; what does not exist, by reason."""
     excluded: Counter[str] = Counter()
     found: list[Structure] = []
     refusal: SpecError | None = None
     for structure in structures:
+        watch(len(structures))
         rows, shares = space.rows(structure), len(_shares(space, structure))
         for reason, count in rows.excluded.items():
             excluded[reason] += count * shares
@@ -577,4 +598,4 @@ def problem(space: Space, structure: Structure) -> resolve.Problem:
     return replace(base, structure=tuple(sorted({**base.structural(), **replaced}.items(), key=lambda item: item[0])))
 
 
-__all__ = ["Rows", "Space", "Structure", "Tails", "of", "problem"]
+__all__ = ["Rows", "Space", "Structure", "Tails", "Watch", "of", "problem", "unwatched"]

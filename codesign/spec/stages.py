@@ -11,6 +11,7 @@ not nest; commas mean nothing.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,9 +221,12 @@ def _fill(items: int, loads: Sequence[float]) -> list[int]:
     a lower fullest bin, nor, with that, a lower second fullest).
     """
     taken = [0] * len(loads)
+    bins = [(load, at) for at, load in enumerate(loads)]
+    heapq.heapify(bins)
     for _ in range(items):
-        lowest = min(range(len(loads)), key=lambda i: loads[i] + taken[i])
-        taken[lowest] += 1
+        at = bins[0][1]
+        taken[at] += 1
+        heapq.heapreplace(bins, (loads[at] + taken[at], at))
     return taken
 
 

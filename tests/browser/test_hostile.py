@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from io import BytesIO
@@ -135,6 +137,29 @@ def test_no_file_of_the_machine_is_opened(field: str, way: str, page: Any, app_u
         os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
     assert refused.value.errno == errno.ENXIO  # nobody reads it
     is_well(page, app_url)
+
+
+def test_a_link_with_too_many_layers_is_refused_at_once_and_one_with_an_unknown_name_says_so(page: Any, app_url: str) -> None:
+    begun_s = time.monotonic()
+    fresh(page, app_url, "/?model.layers=1000000000&layout.pp=1&layout.vpp=1&layout.schedule=none&layout.dp=null")
+    page.get_by_text("1,000,000,000 layers, more than the 10,000").first.wait_for(timeout=WAIT_MS)
+    assert time.monotonic() - begun_s < 20.0
+    fresh(page, app_url, "/?foo=1")
+    page.get_by_text("The link has foo").wait_for(timeout=WAIT_MS)
+    is_well(page, app_url)
+
+
+def test_a_name_in_a_link_is_no_live_link_and_no_picture(page: Any, app_url: str) -> None:
+    name = "https://evil.example www.evil.example ![x](https://evil.example/i.png) a@evil.example"
+    fresh(page, app_url, f"/?{urllib.parse.urlencode({'name': name})}")
+    page.get_by_role("heading", name=re.compile("evil")).wait_for(timeout=WAIT_MS)
+    assert page.locator("a[href*=\"evil.example\"]").count() == 0 and page.locator("img[src*=\"evil.example\"]").count() == 0
+    sites = {"example": "frontier-100k-two-sites", "sites.0.name": "![x](https://evil.example/i.png)"}
+    fresh(page, app_url, f"/?{urllib.parse.urlencode(sites)}")
+    page.get_by_text("is not a name").first.wait_for(timeout=WAIT_MS)
+    page.get_by_text("Sites", exact=True).first.click()
+    page.get_by_label(re.compile("Sites alike")).first.wait_for(timeout=WAIT_MS)
+    assert page.locator("img[src*=\"evil.example\"]").count() == 0 and page.locator("a[href*=\"evil.example\"]").count() == 0
 
 
 def test_a_packed_bomb_in_the_link_gets_one_message(page: Any, app_url: str) -> None:
