@@ -90,6 +90,19 @@ def test_bridge_says_what_megatron_says(name):
         assert found.get(theirs) == (None if want is None else str(int(want)))
 
 
+@pytest.mark.parametrize("name", launches.MEGATRON)
+def test_bridge_says_what_its_setup_would_turn_on(name):
+    """Overlaps and the dtype of gradients, off too: Megatron-Bridge's setup switches on what is not said."""
+    values = asking.asked(launches.planned("megatron-bridge", name)).values
+    text = written("megatron-bridge", name)
+    said = {one.arg: ast.unparse(one.value) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("CommOverlapConfig", "MixedPrecisionConfig") for one in node.keywords}  # fmt: skip
+    assert said["overlap_grad_reduce"] == str(bool(values["layout.overlap.dp_gradients"]))
+    assert said["overlap_param_gather"] == str(bool(values["layout.overlap.dp_parameters"]))
+    assert said["grad_reduce_in_fp32"] == str(values["training.precision.gradients"] == "fp32")
+    assert said.get("overlap_p2p_comm") == (str(values["layout.overlap.pp"]) if values["layout.vpp"] > 1 else None)
+
+
 @pytest.mark.parametrize("name", launches.DEEPSPEED)
 def test_deepspeed_is_json_with_the_plans_values(name):
     data, values = json.loads(written("deepspeed", name)), asking.asked(launches.planned("deepspeed", name)).values
