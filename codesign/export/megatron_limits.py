@@ -7,7 +7,7 @@ from codesign.export.asked import Asked
 
 def refuse_together(asked: Asked) -> None:
     """Leave in `asked.refusals` what Megatron-LM would stop at, in its arguments, its configuration or its first step."""
-    for check in (_optimizer, _graphs, _experts, _schedule):
+    for check in (_optimizer, _recompute, _graphs, _experts, _schedule):
         check(asked)
 
 
@@ -28,6 +28,14 @@ def _optimizer(asked: Asked) -> None:
     if offload and values["software.low_precision_parameters"] and recipe not in ("fp8-tensor", "nvfp4"):
         field = "software.low_precision_parameters"
         asked.refuse(field, f"is true with {recipe}: beside an offloaded optimizer Megatron has it with fp8-tensor only")
+
+
+def _recompute(asked: Asked) -> None:
+    delayed = asked.values["training.precision.matmul"] == "fp8-tensor"
+    refused = {"layernorm", "moe_act"} & set(asked.values["layout.recompute.modules"])
+    if delayed and refused:
+        why = "Megatron cannot recompute it with the delayed scaling of fp8-tensor"
+        asked.refuse("layout.recompute.modules", f"{', '.join(sorted(refused))}: {why}")
 
 
 def _graphs(asked: Asked) -> None:
@@ -70,6 +78,8 @@ def _experts(asked: Asked) -> None:
     dispatcher = values["software.moe_dispatcher"]
     if dispatcher == "deepep" and values["model.moe.capacity_factor"] is not None:
         asked.refuse("model.moe.capacity_factor", "is given: Megatron's deepep drops no tokens; take alltoall or hybridep")
+    if dispatcher == "deepep" and values["layout.ep"] * values["layout.etp"] == 1:
+        asked.refuse("software.moe_dispatcher", "is deepep: Megatron wants ep x etp above 1 for it")
     if not values["layout.overlap.ep"]:
         return
     for refused, why in (

@@ -50,6 +50,7 @@ MEGATRON: dict[str, dict[str, Any]] = {
                          {"packing": {"mean_document_tokens": 512}}, 256),
     "llama-2-7b-two-ranks": _spec("llama-2-7b", {"tp": 2, "pp": 2, "sharding": "zero1", "order": ["tp", "cp", "ep", "dp", "pp"]},
                                   {}, 32, profile="trainium1"),
+    "llama-2-7b-fp32": _spec("llama-2-7b", {"tp": 2, "pp": 1, "sharding": "zero1"}, {"precision": "fp32"}, 64),
     "every-other-layer": _spec(
         {"layers": 12, "hidden": 2048, "heads": 16, "kv_heads": 4, "ffn": 8192, "vocab": 50304, "name": "every other",
          "moe": {"experts": 16, "top_k": 1, "expert_ffn": 4096, "every": 2, "dense_layers": 2, "capacity_factor": 1.25}},
