@@ -1,6 +1,8 @@
-"""Exports of random plans through Megatron-LM's own checks: what is written is taken, and says what the plan says.
+"""Exports of random plans through the checks of Megatron-LM or Megatron-Bridge: each is taken, and says what the plan says.
 
-    python tests/frameworks/random_exports.py --megatron DIR [--plans 200] [--seed 1]
+    python tests/frameworks/random_exports.py --megatron DIR [--bridge DIR] [--plans 200] [--seed 1]
+
+With --bridge the recipes of Megatron-Bridge are checked instead.
 
 A plan that the export refuses by name is counted and passed over. Not part of the default tests.
 """
@@ -16,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import bridge_check
 import megatron_check
 
 from codesign import plan
@@ -31,8 +34,9 @@ def drawn(of: random.Random) -> dict:
     model = {"name": "random", "layers": one((8, 12, 16)), "hidden": 1024, "heads": 16, "kv_heads": one((4, 16)), "ffn": 4096,
              "vocab": 32000, "tied_embeddings": one((True, False))}  # fmt: skip
     if moe:
-        model["moe"] = {"experts": 16, "top_k": one((1, 2)), "expert_ffn": 512, "dense_layers": one((0, 2)), "every": one((1, 1, 2)),
-                        "capacity_factor": one((None, None, 1.25)), "shared_experts": one((0, 1))}  # fmt: skip
+        model["moe"] = {"experts": 16, "top_k": one((1, 2)), "expert_ffn": 512, "dense_layers": one((0, 2)),
+                        "every": one((1, 1, 2)), "capacity_factor": one((None, None, 1.25)),
+                        "shared_experts": one((0, 1))}  # fmt: skip
     tp, pp = one((1, 2, 4)), one((1, 1, 2, 4))
     vpp = one((1, 2)) if pp > 1 else 1
     sharding = one(("none", "zero1", "zero1", "zero2", "zero3", "hsdp") if pp == 1 else ("none", "zero1"))
@@ -65,24 +69,28 @@ def drawn(of: random.Random) -> dict:
         "version": 1, "model": model, "layout": layout, "software": software,
         "training": {"sequence_length": 2048, "global_batch_sequences": one((64, 128, 96)), "optimizer": optimizer,
                      "precision": precision},
-        "cluster": {"profile": "gb200-nvl72" if precision["matmul"] == "mxfp8" else "h100-sxm-80gb", "accelerators": one((32, 64))},
+        "cluster": {"profile": "gb200-nvl72" if precision["matmul"] == "mxfp8" else "h100-sxm-80gb",
+                    "accelerators": one((32, 64))},
     }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megatron", metavar="DIR", required=True)
+    parser.add_argument("--bridge", metavar="DIR")
     parser.add_argument("--plans", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     sys.argv = sys.argv[:1]
-    one, of = megatron_check.prepare(Path(given.megatron), None), random.Random(given.seed)
+    of = random.Random(given.seed)
+    target, module = ("megatron-bridge", bridge_check) if given.bridge else ("megatron", megatron_check)
+    one = module.prepare(Path(given.bridge or given.megatron), {"megatron": given.megatron})
     taken = refused = failed = 0
     for number in range(given.plans):
         spec = drawn(of)
         try:
             planned = plan(spec)
-            text = export(planned, "megatron").text
+            text = export(planned, target).text
         except SpecError:
             refused += 1
             continue
