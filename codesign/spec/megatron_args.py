@@ -28,7 +28,7 @@ CARRIED = {
     "cluster.override": None, "software.stack": TEXT, "software.date": None, "software.attention_kernel": TEXT,
     "software.host_layer_s": None, "input": None,
 }  # fmt: skip
-MAX_NUMBER = 10**15
+MAX_NUMBER, MAX_TOKENS = 10**15, 10**30
 MAX_LAYERS = 10_000
 
 
@@ -174,8 +174,9 @@ def header(script: shell.Script) -> dict[str, Any]:
         if name in carried:
             raise SpecError(f"{name} stands in two comments", place=place, field=name)
         value = load.parse_yaml(f"value: {found.group(2)}\n", f"{script.file} line {number}").data["value"]
-        wanted, number_given = CARRIED[name], isinstance(value, int | float) and not isinstance(value, bool)
-        if (wanted == TEXT and not isinstance(value, str)) or (wanted == NUMBER and not (number_given and 0 < value < math.inf)):
+        wanted = CARRIED[name]
+        positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MAX_TOKENS
+        if (wanted == TEXT and not isinstance(value, str)) or (wanted == NUMBER and not positive):
             raise SpecError(f"{name}: {wanted} is wanted here", place=place, field=name)
         carried[name] = value
     return carried

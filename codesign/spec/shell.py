@@ -39,6 +39,7 @@ class _Reader(Text):
         self.scope = Scope()
         # what the assignments in front of a command replaced: name, value, its length, array
         self.before: list[tuple[str, list[Char] | None, int, list[Word] | None]] = []
+        self.anywhere: set[str] = set()  # variables that functions set: any later command may be a call
         self.prefix: dict[str, str] = {}  # what they set for that command
         self.expanded = 0
         self.waiting: list[str] = []  # delimiters of here-documents that start with the next line
@@ -196,13 +197,15 @@ class _Reader(Text):
 
     def assign(self, found: re.Match[str], *, sure: bool = True) -> None:
         name, add, line = found.group(1), found.group(2) == "+", self.line
-        sure = sure and self.scope.sure
+        sure = sure and self.scope.sure and name not in self.anywhere
+        if self.scope.in_function:
+            self.anywhere.add(name)
         self.at = found.end()
         if self.peek() == "(":
             self.next()
             words = self.array(line)
             if not sure:
-                self.script.notes.append(f"line {line}: {name} is set under a condition, in a loop or in ( ); that is not read")
+                self.script.notes.append(f"line {line}: {name} is set under a condition, in a loop, in ( ) or by a function; that is not read")
                 return
             if add and name in self.arrays:
                 self.arrays[name] += words
@@ -236,6 +239,8 @@ class _Reader(Text):
 
     def forget(self, name: str) -> None:
         """Only running the script could tell what the variable holds from here on."""
+        if self.scope.in_function:
+            self.anywhere.add(name)
         self.arrays.pop(name, None)
         self.variables[name] = [(UNKNOWN, self.line)]
 

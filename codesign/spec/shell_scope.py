@@ -21,6 +21,7 @@ class _Level:
     sure: bool = True
     read: bool = True
     linked: bool = False  # after && or || or |, up to the end of the list
+    function: bool = False  # runs where it is called, if it is
     fresh: bool = False  # nothing stands after that operator yet: a line may end there
     names: list[str] = field(default_factory=list)
 
@@ -39,6 +40,10 @@ class Scope:
     def read(self) -> bool:
         return self.levels[-1].read
 
+    @property
+    def in_function(self) -> bool:
+        return self.levels[-1].function
+
     def assigned(self, name: str) -> None:
         self.levels[-1].names.append(name)
         self.levels[-1].fresh = False
@@ -56,7 +61,7 @@ class Scope:
         outer, plain = self.levels[-1], text in ("{", "(") and not function
         outer.fresh = False
         sure = text == "{" and plain and self.sure
-        self.levels.append(_Level(CLOSED_BY[text], sure, plain and outer.read))
+        self.levels.append(_Level(CLOSED_BY[text], sure, plain and outer.read, function=function or outer.function))
         return len(self.levels) <= MAX_DEPTH
 
     def close(self, text: str) -> None:

@@ -7,11 +7,13 @@ import os
 import re
 import time
 
+import launches
 import pytest
 import yaml
 
 from codesign import cli, plan
 from codesign.errors import SpecError
+from codesign.export import launch
 from codesign.spec import load, megatron, megatron_args, resolve, shell
 
 SETS = ["cluster.profile=h100-sxm-80gb"]
@@ -305,3 +307,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SpecError, match="is no regular file"):
         megatron.read(tmp_path / "pipe")
+
+
+def test_a_broken_value_is_never_an_internal_fault():
+    text = launch.export(launches.planned("megatron", "deepseek-v3"), "megatron").text
+    places = list(re.finditer(r"(?m)^(?:    --[a-z0-9-]+|#: [a-z_.]+:) ([^\n]+)$", text))
+    assert len(places) > 40
+    for place in places:
+        for value in ("0", "9" * 15, "9" * 400, "-1", "abc", "null", "[]"):
+            with contextlib.suppress(SpecError):
+                megatron.read_text(text[: place.start(1)] + value + text[place.end(1) :], "launch.sh", SETS)

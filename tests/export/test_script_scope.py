@@ -10,6 +10,7 @@ from codesign.errors import SpecError
 from codesign.spec import megatron, shell
 
 UNSURE = [
+    "f() { TP=8; }; TP=2; f", "f() { read TP; }; TP=2; f", "f() { if x; then TP=8; fi; }; TP=2; f",
     "TP=2; false && TP=4", '[ -n "$X" ] && TP=4', "true || TP=4", "(TP=4)", "{ TP=4; } | cat", "TP=4 | cat",
     "cat | TP=4", "TP=4 &", "f() { TP=4; }", "function f {\n TP=4\n}", "f() # what it does\n{\n TP=4\n}",
     "TP=2; unset TP", "TP=2; read TP", "TP=2; read -r A TP", "TP=2; let TP=4", "TP=2; let TP+=4", "TP=2; ((TP++))",
