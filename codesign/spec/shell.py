@@ -205,7 +205,8 @@ class _Reader(Text):
             self.next()
             words = self.array(line)
             if not sure:
-                self.script.notes.append(f"line {line}: {name} is set under a condition, in a loop, in ( ) or by a function; that is not read")
+                where = "under a condition, in a loop, in ( ) or by a function"
+                self.script.notes.append(f"line {line}: {name} is set {where}; that is not read")
                 return
             if add and name in self.arrays:
                 self.arrays[name] += words
