@@ -88,14 +88,14 @@ PLACES: dict[str, tuple[tuple[str, str, On], ...]] = {
     "--use-tp-pp-dp-mapping": (("dist", "use_tp_pp_dp_mapping", TRUE),),
     "--tp-comm-overlap": (("comm_overlap", "tp_comm_overlap", TRUE),),
     "--overlap-moe-expert-parallel-comm": (("comm_overlap", "overlap_moe_expert_parallel_comm", TRUE),),
-    "--no-overlap-p2p-communication": (("comm_overlap", "overlap_p2p_comm", FALSE),),
+    "--no-overlap-p2p-communication": (),  # said by `container`, on too
     "--use-distributed-optimizer": tuple((where, "use_distributed_optimizer", TRUE) for where in ("optimizer", "ddp")),
     "--use-megatron-fsdp": tuple((where, "use_megatron_fsdp", TRUE) for where in ("dist", "ddp")),
     "--data-parallel-sharding-strategy": (("ddp", "data_parallel_sharding_strategy", _same),),
     "--num-distributed-optimizer-instances": (("ddp", "num_distributed_optimizer_instances", _same),),
     "--ckpt-format": (("checkpoint", "ckpt_format", _same),),
-    "--overlap-grad-reduce": (("ddp", "overlap_grad_reduce", TRUE),),
-    "--overlap-param-gather": (("ddp", "overlap_param_gather", TRUE),),
+    "--overlap-grad-reduce": tuple((where, "overlap_grad_reduce", TRUE) for where in ("ddp", "comm_overlap")),
+    "--overlap-param-gather": tuple((where, "overlap_param_gather", TRUE) for where in ("ddp", "comm_overlap")),
     "--optimizer-cpu-offload": (("optimizer", "optimizer_cpu_offload", TRUE),),
     "--no-check-for-nan-in-loss-and-grad": (("rerun_state_machine", "check_for_nan_in_loss", FALSE),
                                             ("ddp", "check_for_nan_in_grad", FALSE)),
@@ -114,8 +114,8 @@ PLACES: dict[str, tuple[tuple[str, str, On], ...]] = {
     "--fp4-recipe": (("mixed_precision", "fp4_recipe", _same),),
     "--fp8-param-gather": (("mixed_precision", "fp8_param_gather", TRUE),),
     "--fp4-param-gather": (("mixed_precision", "fp4_param_gather", TRUE),),
-    "--accumulate-allreduce-grads-in-fp32": (("mixed_precision", "grad_reduce_in_fp32", TRUE),),
-    "--grad-reduce-in-bf16": (("mixed_precision", "grad_reduce_in_fp32", FALSE),),
+    "--accumulate-allreduce-grads-in-fp32": (),  # both said by `container`, with fp16 too
+    "--grad-reduce-in-bf16": (),
     "--use-precision-aware-optimizer": (("optimizer", "use_precision_aware_optimizer", TRUE),),
     "--exp-avg-dtype": (("optimizer", "exp_avg_dtype", _dtype),),
     "--exp-avg-sq-dtype": (("optimizer", "exp_avg_sq_dtype", _dtype),),
@@ -132,11 +132,12 @@ CLASSES = {
     "rerun_state_machine": "RerunStateMachineConfig", "comm_overlap": "CommOverlapConfig",
     "mixed_precision": "MixedPrecisionConfig",
 }  # fmt: skip
-# What is on in Megatron-Bridge unless it is said, and what its classes cannot be made without.
+# What is on in Megatron-Bridge unless it is said, and what its classes cannot be made without. Its setup writes the overlaps of
+# comm_overlap, which are on unless they are said, over those of ddp.
 DEFAULTS: dict[str, dict[str, str]] = {
     "model": {"cross_entropy_loss_fusion": "False"},
     "ddp": {"overlap_grad_reduce": "False", "overlap_param_gather": "False", "use_distributed_optimizer": "False"},
-    "comm_overlap": {"tp_comm_overlap": "False"},
+    "comm_overlap": {"tp_comm_overlap": "False", "overlap_grad_reduce": "False", "overlap_param_gather": "False"},
     "dataset": {"random_seed": FILL_IN, "reset_position_ids": "False", "reset_attention_mask": "False",
                 "eod_mask_loss": "False"},
     "logger": {}, "tokenizer": {}, "checkpoint": {},
@@ -175,6 +176,11 @@ def container(asked: Asked, given: list[Argument]) -> dict[str, dict[str, str]]:
         for where, name, written in PLACES[argument.flag]:
             value = " ".join(argument.values)
             objects.setdefault(where, {})[name] = FILL_IN if value == FILL_IN else written(value)
+    if "mixed_precision" in objects:  # on unless it is said
+        wide = asked.values["training.precision.gradients"] == "fp32"
+        objects["mixed_precision"]["grad_reduce_in_fp32"] = str(wide)
+    if (overlap := asked.values["layout.overlap.pp"]) is not None:  # its setup sees no vpp where a layout of stages is given
+        objects["comm_overlap"] |= {"overlap_p2p_comm": str(overlap), "batch_p2p_comm": str(not overlap)}
     return objects
 
 

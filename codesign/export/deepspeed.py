@@ -104,11 +104,8 @@ def _pipeline(asked: Asked, found: dict[str, Any], pp: int) -> None:
 def _optimizer(asked: Asked, found: dict[str, Any]) -> None:
     name = asked.only("training.optimizer.name", tuple(OPTIMIZERS), f"DeepSpeed has {', '.join(OPTIMIZERS)}")
     params: dict[str, Any] = {"lr": FILL_IN, "weight_decay": FILL_IN}
-    if (steps := asked.take("training.optimizer.newton_schulz_steps")) is not None:
-        params["ns_steps"] = steps
-        if steps != 5:
-            asked.refuse("training.optimizer.newton_schulz_steps", f"is {steps}: DeepSpeed's Muon takes 5")
-        del params["ns_steps"]
+    if (steps := asked.take("training.optimizer.newton_schulz_steps")) not in (None, 5):
+        asked.refuse("training.optimizer.newton_schulz_steps", f"is {steps}: DeepSpeed's Muon takes 5")
     found["optimizer"] = {"type": OPTIMIZERS.get(name, FILL_IN), "params": params}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from codesign.export.asked import FILL_IN, Asked, Framework
+from codesign.export.megatron_limits import refuse_together
 
 FRAMEWORK = Framework("Megatron-LM", "NVIDIA/Megatron-LM commit d98e8a64ddf34856e74b24714e3bedb2f5a39553 of 2026-08-22")
 
@@ -60,6 +61,7 @@ def arguments(asked: Asked) -> list[Argument]:
     ):  # fmt: skip
         sheet.group = name
         write(asked, sheet)
+    refuse_together(asked)
     return list(sheet)
 
 

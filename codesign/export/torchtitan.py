@@ -66,6 +66,9 @@ def parallelism(asked: Asked) -> dict[str, Any]:
     shard = {"zero3": dp, "hsdp": max(group // cp, 1)}.get(kind, 1)
     if kind == "hsdp" and (group % cp or dp % shard):
         asked.refuse("layout.sharding_group", f"is {group}: torchtitan shards over whole data-parallel ranks times cp {cp}")
+    if (region := shard * cp * values["layout.tp"]) % values["layout.ep"]:
+        field = "layout.sharding_group" if kind == "hsdp" else "layout.ep"
+        asked.refuse(field, f"is {values[field]}: torchtitan's ep must divide shards x cp x tp = {region}")
     found: dict[str, Any] = {
         "data_parallel_replicate_degree": dp // shard,
         "data_parallel_shard_degree": shard,

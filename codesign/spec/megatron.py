@@ -296,7 +296,7 @@ def _precision(given: Given, software: dict[str, Any], stack: stacks.Stack) -> s
     if half == "bf16" and given.has("fp16"):
         raise given.wrong("fp16", "contradicts --bf16: keep one of them")
     matmul = half
-    fp8, fp4 = given.text("fp8-format"), given.text("fp4-format")
+    fp8, fp4 = given.text("fp8-format", None, ("hybrid",)), given.text("fp4-format")
     recipe = given.text("fp8-recipe", "delayed", tuple(FP8_RECIPES))
     given.text("fp4-recipe", "nvfp4", ("nvfp4",))
     if fp8 is not None and fp4 is not None:

@@ -18,13 +18,18 @@ from codesign.spec import load, shell
 
 FILL_IN = "FILL_IN"
 HEADER = re.compile(r"#: ([a-z_.]+): (.*)")
-# Fields that comment lines may carry: what no argument decides, or decides in part only.
-CARRIED = frozenset((
-    "name", "model.name", "model.moe.imbalance", "model.moe.shared_experts", "training.tokens",
-    "training.packing.mean_document_tokens", "training.packing.length_dispersion", "layout.dp", "cluster.profile",
-    "cluster.accelerators", "cluster.fabric", "cluster.override", "software.stack", "software.date",
-    "software.attention_kernel", "software.host_layer_s", "input",
-))  # fmt: skip
+# Fields that comment lines may carry: what no argument decides, or decides in part only; and what they must be here. The
+# loader checks the others (None), whose values are only passed on.
+TEXT, NUMBER = "a text", "a number above 0"
+CARRIED = {
+    "name": None, "model.name": None, "model.moe.imbalance": None, "model.moe.shared_experts": None,
+    "training.tokens": NUMBER, "training.packing.mean_document_tokens": None, "training.packing.length_dispersion": None,
+    "layout.dp": None, "cluster.profile": TEXT, "cluster.accelerators": NUMBER, "cluster.fabric": None,
+    "cluster.override": None, "software.stack": TEXT, "software.date": None, "software.attention_kernel": TEXT,
+    "software.host_layer_s": None, "input": None,
+}  # fmt: skip
+MAX_NUMBER, MAX_TOKENS = 10**15, 10**30
+MAX_LAYERS = 10_000
 
 
 @dataclass
@@ -57,16 +62,17 @@ class Given:
             raise self.wrong(name, f"{value}: not understood here. Allowed: {', '.join(allowed)}")
         return value
 
-    def number(self, name: str, default: int | None = None) -> int | None:
+    def number(self, name: str, default: int | None = None, *, low: int = 1, high: int = MAX_NUMBER) -> int | None:
         text = self.text(name)
         if text is None:
             return default
-        if not re.fullmatch(r"\d{1,15}", text):
-            raise self.wrong(name, f"{text}: a whole number is wanted")
+        if not re.fullmatch(r"\d{1,16}", text) or not low <= int(text) <= high:
+            most = "" if high == MAX_NUMBER else f" and at most {high}"
+            raise self.wrong(name, f"{text[:60]}: a whole number of at least {low}{most} is wanted")
         return int(text)
 
     def needed(self, name: str) -> int:
-        value = self.number(name)
+        value = self.number(name, high=MAX_LAYERS if name == "num-layers" else MAX_NUMBER)
         if value is None:
             raise SpecError(f"--{name} is missing: the arguments do not say it", place=Place(self.script.file, 1, 1))
         return value
@@ -167,5 +173,10 @@ def header(script: shell.Script) -> dict[str, Any]:
             raise SpecError(f"{name}: the arguments decide it; it cannot stand in a comment too", place=place, field=name)
         if name in carried:
             raise SpecError(f"{name} stands in two comments", place=place, field=name)
-        carried[name] = load.parse_yaml(f"value: {found.group(2)}\n", f"{script.file} line {number}").data["value"]
+        value = load.parse_yaml(f"value: {found.group(2)}\n", f"{script.file} line {number}").data["value"]
+        wanted = CARRIED[name]
+        positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MAX_TOKENS
+        if (wanted == TEXT and not isinstance(value, str)) or (wanted == NUMBER and not positive):
+            raise SpecError(f"{name}: {wanted} is wanted here", place=place, field=name)
+        carried[name] = value
     return carried

@@ -50,7 +50,7 @@ def model_of(given: Given, carried: Mapping[str, Any], sequence: int) -> dict[st
         model["attention_sinks"] = True
     if (window := _window(given)) is not None:
         model["sliding_window"] = window
-    if layers_ahead := given.number("mtp-num-layers"):
+    if layers_ahead := given.number("mtp-num-layers", low=0):
         model["mtp_layers"] = layers_ahead
     moe = _moe(given, carried, int(ffn or 0), layers)
     if moe is not None:
@@ -86,14 +86,14 @@ def _biases(given: Given, model: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _moe(given: Given, carried: Mapping[str, Any], ffn: int, layers: int) -> dict[str, Any] | None:
-    experts = given.number("num-experts")
+    experts = given.number("num-experts", low=0)
     if not experts:
         return None
     given.has("moe-grouped-gemm"), given.has("moe-router-pre-softmax"), given.has("moe-router-score-function")
     moe: dict[str, Any] = {
         "experts": experts, "top_k": given.number("moe-router-topk", 2), "expert_ffn": given.number("moe-ffn-hidden-size", ffn)
     }  # fmt: skip
-    if width := given.number("moe-shared-expert-intermediate-size"):
+    if width := given.number("moe-shared-expert-intermediate-size", low=0):
         moe |= {"shared_experts": carried.get("model.moe.shared_experts", 1), "shared_expert_ffn": width}
     elif "model.moe.shared_experts" in carried:
         raise SpecError("a comment has model.moe.shared_experts, the arguments no --moe-shared-expert-intermediate-size")
@@ -122,16 +122,13 @@ def _layers(given: Given, pattern: str, layers: int) -> dict[str, Any]:
             return {}
         raise given.wrong("moe-layer-freq", f"{pattern}: a spec's groups end with the MoE layer; write the list")
     kinds = _unrolled(given, pattern, layers)
-    dense = kinds.index(1) if 1 in kinds else len(kinds)
-    for every in range(1, layers - dense + 1):
-        wanted = [int(at >= dense and (at - dense) % every == every - 1) for at in range(layers)]
-        if every == 1 and wanted == kinds:
-            return {"dense_layers": dense} if dense else {}
-        first = dense - every + 1  # the dense layers before the first group
-        grouped = [int(at >= first and (at - first) % every == every - 1) for at in range(layers)]
-        if every > 1 and first >= 0 and grouped == kinds:
-            return {"every": every, **({"dense_layers": first} if first else {})}
-    raise given.wrong("moe-layer-freq", f"{pattern}: no number of dense layers and distance between MoE layers gives this")
+    moe = [at for at, kind in enumerate(kinds) if kind]
+    if moe:
+        every = moe[1] - moe[0] if len(moe) > 1 else layers - moe[0]
+        first = moe[0] - every + 1  # the dense layers before the first group
+        if first >= 0 and moe == list(range(moe[0], layers, every)):
+            return {**({"every": every} if every > 1 else {}), **({"dense_layers": first} if first else {})}
+    raise given.wrong("moe-layer-freq", f"{pattern[:60]}: no number of dense layers and distance between MoE layers gives this")
 
 
 def _unrolled(given: Given, pattern: str, layers: int) -> list[int]:
@@ -146,7 +143,7 @@ def _unrolled(given: Given, pattern: str, layers: int) -> list[int]:
         kinds += [int(one) for one in found.group(1).split(",")] * min(int(found.group(2) or 1), layers + 1)
         if len(kinds) > layers:
             break
-    kinds = kinds * min(int(whole.group(2) or 1), layers + 1)
-    if len(kinds) != layers:
+    times = int(whole.group(2) or 1)
+    if len(kinds) * times != layers:
         raise given.wrong("moe-layer-freq", f"{pattern[:60]}: does not have one entry for each of the {layers} layers")
-    return kinds
+    return kinds * times

@@ -3,53 +3,27 @@ process is used.
 
 Understood: quotes, line continuations, comments, assignments, `export`, arrays (`ARGS=( ... )`, `+=`), `$NAME`, `${NAME}`,
 `${NAME:-default}`, `${NAME[@]}`, `$(( integers ))`, here-documents (skipped). What only running it could tell (a command's
-output, an argument of the script, an assignment under a condition) is unknown, and an error where a value is wanted.
+output, an argument of the script, what `read` or `unset` names, an assignment that `shell_scope` does not hold for sure) is
+unknown, and an error where a value is wanted.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from codesign.errors import Place, SpecError
-from codesign.spec.arithmetic import calculate
+from codesign.spec.shell_scope import CLOSED_BY, CLOSERS, MAX_DEPTH, Scope
+from codesign.spec.shell_words import NAME, SEPARATORS, UNKNOWN, Char, Script, Text, Word
 
-UNKNOWN = "\0"  # stands in a word for what only running the script could tell
-MAX_EXPANDED = 2**21  # characters that a script may expand to
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+__all__ = ["UNKNOWN", "Script", "Word", "read"]
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
-_SEPARATORS = ";|&()<>\n"
-_OPEN, _CLOSE = ("if", "case", "for", "while", "until"), ("fi", "esac", "done")
-
-Char = tuple[str, int]  # a character and its line
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word after expansion, and the line on which it was written."""
-
-    text: str
-    line: int
-
-    @property
-    def known(self) -> bool:
-        return UNKNOWN not in self.text
-
-
-@dataclass
-class Script:
-    """The commands of a script with their words; `notes` say what was not read."""
-
-    file: str
-    lines: Sequence[str]
-    commands: list[list[Word]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    exported: dict[str, str] = field(default_factory=dict)  # variables of the environment that the script sets
-    held: dict[str, list[Word]] = field(default_factory=dict)  # words of every variable and array in the end
-
-    def place(self, line: int) -> Place:
-        return Place(self.file, line, 1, self.lines[line - 1][:160] if 0 < line <= len(self.lines) else "")
+_WORDS = frozenset((*CLOSED_BY, *CLOSERS, "then", "else", "elif", "do", "!", "in"))  # the shell's own
+_BLANK = r"(?:\s|#[^\n]*\n)*"
+_FUNCTION = re.compile(rf"(?:function[ \t]+[\w:.-]+[ \t]*(?:\([ \t]*\))?|[\w:.-]+[ \t]*\([ \t]*\)){_BLANK}(?=[{{(])")
+_LOOP = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)")
+_STREAM = re.compile(r"[0-9]+[<>]")  # the number of a stream, as in 2>&1
+_CHANGED = re.compile(r"([A-Za-z_]\w*)\s*(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|--)\s*([A-Za-z_]\w*)")
+_DECLARES = ("export", "declare", "typeset", "readonly", "local")
+_SETS = ("unset", "read", "readarray", "mapfile", "let", "getopts", "printf")  # commands that set the variables they name
 
 
 def read(text: str, file: str) -> Script:
@@ -59,41 +33,23 @@ def read(text: str, file: str) -> Script:
     return reader.script
 
 
-class _Reader:
+class _Reader(Text):
     def __init__(self, text: str, file: str) -> None:
-        self.text, self.at, self.line = text.replace("\r\n", "\n"), 0, 1
-        self.script = Script(file, self.text.split("\n"))
-        self.variables: dict[str, list[Char]] = {}
-        self.arrays: dict[str, list[Word]] = {}
-        self.depth = 0  # of conditions and loops
+        super().__init__(text, file)
+        self.scope = Scope()
+        # what the assignments in front of a command replaced: name, value, its length, array
+        self.before: list[tuple[str, list[Char] | None, int, list[Word] | None]] = []
+        self.anywhere: set[str] = set()  # variables that functions set: any later command may be a call
+        self.prefix: dict[str, str] = {}  # what they set for that command
         self.expanded = 0
         self.waiting: list[str] = []  # delimiters of here-documents that start with the next line
-
-    # -- characters
-
-    def peek(self, ahead: int = 0) -> str:
-        at = self.at + ahead
-        return self.text[at] if at < len(self.text) else ""
-
-    def next(self) -> str:
-        char = self.text[self.at]
-        self.at += 1
-        self.line += char == "\n"
-        return char
-
-    def wrong(self, line: int, message: str) -> SpecError:
-        return SpecError(message, place=self.script.place(line))
-
-    def count(self, characters: int) -> None:
-        self.expanded += characters
-        if self.expanded > MAX_EXPANDED:
-            raise self.wrong(self.line, f"the script expands to more than {MAX_EXPANDED} characters")
 
     # -- commands
 
     def run(self) -> None:
         words: list[Word] = []
         started = False  # a word of the command was seen that is no assignment
+        declaring = ""  # export or one like it, and its options: assignments follow
         while self.at < len(self.text):
             char = self.peek()
             if char == "\\" and self.peek(1) == "\n":
@@ -103,65 +59,127 @@ class _Reader:
             elif char == "#":
                 while self.peek() not in ("", "\n"):
                     self.next()
-            elif char in _SEPARATORS:
+            elif char in "<>" or (char == "&" and self.peek(1) == ">"):
+                self.redirect()
+            elif char in SEPARATORS:
                 if char == "(" and words and self.peek(1) != ")":
                     raise self.wrong(self.line, "'(' inside of a command: quote it")
-                self.separator()
                 self.finish(words)
-                words, started = [], False
+                self.separator()
+                words, started, declaring = [], False, ""
+            elif not started and not words and (function := _FUNCTION.match(self.text, self.at)):
+                self.line += function.group().count("\n")
+                self.at = function.end()
+                self.enter(self.next(), function=True)
             else:
                 assigned = None if started else _ASSIGNED.match(self.text, self.at)
                 if assigned:
-                    self.assign(assigned)
+                    self.assign(assigned, sure=not re.search("[^-agprx ]", declaring.partition(" ")[2]))
                     continue
+                if not started and not declaring and not _STREAM.match(self.text, self.at):
+                    self.restore()
                 found = self.split(self.word())
                 if self.peek() in ("<", ">") and len(found) == 1 and found[0].text.isdigit():
-                    continue  # the number of a stream, as in 2>&1
-                if not started and len(found) == 1 and found[0].text == "export":
                     continue
-                if not started and found and not self.keyword(found[0].text):
+                self.scope.went_on()
+                first = found[0].text if found else ""
+                if not started and (declaring or (len(found) == 1 and first in _DECLARES)):
+                    if declaring and (quoted := _ASSIGNED.match(first)):
+                        self.forget(quoted.group(1))
+                    declaring += f"{first} " if not declaring or first.startswith("-") else ""
+                    continue
+                if not started and found and not self.keyword(first):
                     continue
                 started = True
                 words += found
         self.finish(words)
         texts = {name: self.split([(char, False) for char in value]) for name, value in self.variables.items()}
         self.script.held = {**texts, **self.arrays}
+        values = {name: "".join(char for char, _ in value) for name, value in self.variables.items()}
+        self.script.exported = {**values, **self.script.exported}
 
     def finish(self, words: list[Word]) -> None:
+        """The command ends: keep its words, and forget the variables that it sets."""
+        prefix, self.prefix, self.before = self.prefix, {}, []
         if not words:
             return
-        if self.depth and any(word.text.startswith("--") for word in words):
-            self.script.notes.append(f"line {words[0].line}: under a condition or in a loop; its arguments are not read")
+        name, line = words[0].text, words[0].line
+        if name in _SETS and (name != "printf" or any(word.text == "-v" for word in words)):
+            for word in words[1:]:
+                if found := NAME.match(word.text):
+                    self.forget(found.group())
+        if name in ("eval", "source", "."):
+            self.script.notes.append(f"line {line}: {name}: the variables that it sets are not read")
+        if not self.scope.read and any(word.text.startswith("--") for word in words):
+            self.script.notes.append(f"line {line}: under a condition, in a loop or in a function; its arguments are not read")
             return
+        if any(word.text.startswith("--") for word in words):
+            self.script.exported |= prefix
         self.script.commands.append(words)
 
     def keyword(self, text: str) -> bool:
-        """Keep track of conditions; false where the word is one of the shell's own and no part of a command."""
-        if text in _OPEN:
-            self.depth += 1
-        elif text in _CLOSE:
-            self.depth = max(self.depth - 1, 0)
-        return text not in (*_OPEN, *_CLOSE, "then", "else", "elif", "do", "{", "}", "!", "in")
+        """Keep track of what is open; false where the word is one of the shell's own and no part of a command."""
+        if text in CLOSED_BY:
+            self.enter(text)
+            if text in ("for", "select") and (found := _LOOP.match(self.text, self.at)):
+                self.forget(found.group(1))
+        elif text in CLOSERS:
+            self.scope.close(text)
+        return text not in _WORDS
+
+    def enter(self, text: str, *, function: bool = False) -> None:
+        if not self.scope.open(text, function=function):
+            raise self.wrong(self.line, f"more than {MAX_DEPTH} conditions, loops or brackets inside each other")
 
     def separator(self) -> None:
         char = self.next()
-        if char == "<" and self.peek() == "<":
+        if char in "&|" and self.peek() == char:
             self.next()
-            if self.peek() == "<":  # a here-string: the next word is data
+            self.scope.link()
+        elif char == "|":
+            if self.peek() == "&":
                 self.next()
-                return
+            for name in self.scope.pipe():
+                self.forget(name)
+        elif char == "(":
+            if self.peek() == "(":  # arithmetic as a command
+                end = self.text.find("))", self.at)
+                for found in _CHANGED.finditer(self.text, self.at, max(end, self.at)):
+                    self.forget(found.group(1) or found.group(2))
+            self.enter("(")
+        elif char == ")":
+            self.scope.close(char)
+        else:
+            for name in self.scope.end(char):
+                self.forget(name)
+        if char == "\n" and self.waiting:
+            for delimiter in self.waiting:
+                self.skip_document(delimiter)
+            self.waiting = []
+
+    def redirect(self) -> None:
+        """Skip where a stream goes to or comes from."""
+        line = self.line
+        if self.text.startswith("<<", self.at) and not self.text.startswith("<<<", self.at):
+            self.next(), self.next()
             if self.peek() == "-":
                 self.next()
             while self.peek() in (" ", "\t"):
                 self.next()
             delimiter = ""
-            while self.peek() not in ("", " ", "\t", *_SEPARATORS):
+            while self.peek() not in ("", " ", "\t", *SEPARATORS):
                 delimiter += self.next()
             self.waiting.append(delimiter.strip("'\"\\"))
-        elif char == "\n" and self.waiting:
-            for delimiter in self.waiting:
-                self.skip_document(delimiter)
-            self.waiting = []
+            return
+        while self.peek() in ("<", ">", "&", "|"):
+            self.next()
+        if self.peek() == "(":  # a command in place of a file
+            self.next()
+            self.skip_to(")", line)
+            return
+        while self.peek() in (" ", "\t"):
+            self.next()
+        self.word()
 
     def skip_document(self, delimiter: str) -> None:
         start = self.line
@@ -177,24 +195,55 @@ class _Reader:
 
     # -- assignments
 
-    def assign(self, found: re.Match[str]) -> None:
+    def assign(self, found: re.Match[str], *, sure: bool = True) -> None:
         name, add, line = found.group(1), found.group(2) == "+", self.line
+        sure = sure and self.scope.sure and name not in self.anywhere
+        if self.scope.in_function:
+            self.anywhere.add(name)
         self.at = found.end()
         if self.peek() == "(":
             self.next()
             words = self.array(line)
-            if self.depth:
-                self.script.notes.append(f"line {line}: {name} is set under a condition or in a loop; that is not read")
+            if not sure:
+                where = "under a condition, in a loop, in ( ) or by a function"
+                self.script.notes.append(f"line {line}: {name} is set {where}; that is not read")
                 return
-            self.arrays[name] = [*self.arrays.get(name, []), *words] if add else words
+            if add and name in self.arrays:
+                self.arrays[name] += words
+            else:
+                self.arrays[name] = words
             self.variables.pop(name, None)
+            self.scope.assigned(name)
             return
-        value = [char for char, _ in self.word() if char[0]] if self.peek() not in ("", " ", "\t", *_SEPARATORS) else []
-        if self.depth:
+        value = [char for char, _ in self.word() if char[0]] if self.peek() not in ("", " ", "\t", *SEPARATORS) else []
+        if not sure:
             value = [(UNKNOWN, line)]
-        self.script.exported[name] = "".join(char for char, _ in value)
-        self.variables[name] = [*self.variables.get(name, []), *value] if add else value
+        was = self.variables.get(name)
+        self.before.append((name, was, len(was or ()), self.arrays.pop(name, None)))
+        if add and was is not None:
+            was += value  # in place: a script may append a hundred thousand times
+        else:
+            self.variables[name] = value
+        self.scope.assigned(name)
+
+    def restore(self) -> None:
+        """The assignments so far stand in front of a command: they hold for it alone."""
+        for name, was, length, array in reversed(self.before):
+            self.prefix.setdefault(name, "".join(char for char, _ in self.variables.pop(name, ())))
+            if was is not None:
+                del was[length:]
+                self.variables[name] = was
+            if array is not None:
+                self.arrays[name] = array
+        self.scope.unassigned(len(self.before))
+        self.before = []
+
+    def forget(self, name: str) -> None:
+        """Only running the script could tell what the variable holds from here on."""
+        if self.scope.in_function:
+            self.anywhere.add(name)
         self.arrays.pop(name, None)
+        self.variables[name] = [(UNKNOWN, self.line)]
 
     def array(self, line: int) -> list[Word]:
         words: list[Word] = []
@@ -212,164 +261,7 @@ class _Reader:
             elif char == "#":
                 while self.peek() not in ("", "\n"):
                     self.next()
-            elif char in _SEPARATORS:
+            elif char in SEPARATORS:
                 raise self.wrong(self.line, f"{char!r} inside of an array")
             else:
                 words += self.split(self.word())
-
-    # -- words
-
-    def word(self) -> list[tuple[Char, bool]]:
-        """The next word: its characters, and whether each is protected from splitting. An array is split by `\\x01`."""
-        out: list[tuple[Char, bool]] = []
-        while self.peek() not in ("", " ", "\t", *_SEPARATORS):
-            char, line = self.peek(), self.line
-            if char == "\\":
-                self.next()
-                if self.at >= len(self.text):
-                    break
-                if (escaped := self.next()) != "\n":
-                    out.append(((escaped, line), True))
-            elif char == "'":
-                self.next()
-                while self.peek() != "'":
-                    if self.peek() == "":
-                        raise self.wrong(line, "a quote is not closed")
-                    at = self.line
-                    out.append(((self.next(), at), True))
-                self.next()
-                out.append((("", line), True))
-            elif char == '"':
-                self.next()
-                self.quoted(out, line)
-            elif char == "$":
-                out += [(one, False) for one in self.expansion()]
-            elif char == "`":
-                self.next()
-                self.skip_to("`", line)
-                out.append(((UNKNOWN, line), True))
-            else:
-                out.append(((self.next(), line), True))
-        return out
-
-    def quoted(self, out: list[tuple[Char, bool]], line: int) -> None:
-        out.append((("", line), True))
-        while (char := self.peek()) != '"':
-            at = self.line
-            if char == "":
-                raise self.wrong(line, "a quote is not closed")
-            if char == "\\" and self.peek(1) in ('"', "\\", "$", "`", "\n"):
-                self.next()
-                if (escaped := self.next()) != "\n":
-                    out.append(((escaped, at), True))
-            elif char == "$":
-                out += [(one, one[0] != "\x01") for one in self.expansion()]
-            elif char == "`":
-                self.next()
-                self.skip_to("`", at)
-                out.append(((UNKNOWN, at), True))
-            else:
-                out.append(((self.next(), at), True))
-        self.next()
-
-    def skip_to(self, end: str, line: int) -> None:
-        depth = 1
-        while self.at < len(self.text):
-            char = self.next()
-            depth += (char == "(") if end == ")" else 0
-            if char == end:
-                depth -= 1
-                if not depth:
-                    return
-        raise self.wrong(line, f"{end!r} is missing")
-
-    def expansion(self) -> list[Char]:
-        """What stands for `$...`: the value of a variable, an array with `\\x01` between its words, or UNKNOWN."""
-        line = self.line
-        self.next()
-        if self.text.startswith("((", self.at):
-            end = self.text.find("))", self.at)
-            if end < 0:
-                raise self.wrong(line, "'))' is missing")
-            inside = self.text[self.at + 2 : end]
-            self.line += inside.count("\n")
-            self.at = end + 2
-            return [(char, line) for char in self.arithmetic(inside)]
-        if self.peek() == "(":
-            self.next()
-            self.skip_to(")", line)
-            return [(UNKNOWN, line)]
-        if self.peek() == "{":
-            end = self.text.find("}", self.at)
-            if end < 0:
-                raise self.wrong(line, "'}' is missing")
-            inside = self.text[self.at + 1 : end]
-            self.line += inside.count("\n")
-            self.at = end + 1
-            return self.braces(inside, line)
-        if found := _NAME.match(self.text, self.at):
-            self.at = found.end()
-            return self.value(found.group(), line)
-        if self.peek():
-            self.next()  # $1, $@, $?
-        return [(UNKNOWN, line)]
-
-    def braces(self, inside: str, line: int) -> list[Char]:
-        found = _NAME.match(inside)
-        if found is None:
-            return [(UNKNOWN, line)]
-        name, rest = found.group(), inside[found.end() :]
-        if rest in ("[@]", "[*]"):
-            if name not in self.arrays:
-                return [(UNKNOWN, line)]
-            between = "\x01" if rest == "[@]" else " "
-            chars: list[Char] = []
-            for word in self.arrays[name]:
-                self.count(len(word.text) + 1)
-                chars += [*((char, word.line) for char in word.text), (between, word.line)]
-            return chars
-        if not rest:
-            return self.value(name, line)
-        for mark in (":-", "-", ":=", "="):
-            if rest.startswith(mark):
-                value = self.value(name, line)
-                default = rest[len(mark) :].strip("'\"")
-                if any(char == UNKNOWN for char, _ in value) and "$" not in default:
-                    return [(char, line) for char in default]
-                return value
-        return [(UNKNOWN, line)]
-
-    def value(self, name: str, line: int) -> list[Char]:
-        if name in self.arrays:
-            first = self.arrays[name][:1]
-            return [(char, word.line) for word in first for char in word.text]
-        value = self.variables.get(name)
-        if value is None:
-            return [(UNKNOWN, line)]
-        self.count(len(value))
-        return value
-
-    def arithmetic(self, inside: str) -> str:
-        """A sum or product of whole numbers; UNKNOWN where it is anything else."""
-        text = _NAME.sub(lambda found: "".join(c for c, _ in self.value(found.group(), 1)), inside.replace("$", ""))
-        text = text.replace("{", "").replace("}", "")
-        value = calculate(text)
-        return UNKNOWN if value is None else str(value)
-
-    def split(self, chars: list[tuple[Char, bool]]) -> list[Word]:
-        """Words of an expanded text: cut at blanks that came from an unquoted variable, and between words of an array."""
-        words: list[Word] = []
-        text: list[str] | None = None
-        line = chars[0][0][1] if chars else self.line
-        for (char, where), protected in chars:
-            if (char in " \t\n" and char and not protected) or char == "\x01":
-                if text is not None:
-                    words.append(Word("".join(text), line))
-                text = None
-                continue
-            if text is None:
-                text, line = [], where
-            text.append(char)
-        if text is not None:
-            words.append(Word("".join(text), line))
-        return words

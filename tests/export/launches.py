@@ -27,7 +27,7 @@ MEGATRON: dict[str, dict[str, Any]] = {
     "llama-3-70b": _spec("llama-3-70b", {"tp": 4, "pp": 4, "vpp": 5, "cp": 2, "sharding": "zero1", "cp_style": "ring"},
                          {"sequence_length": 8192}, 256),
     "llama-3.1-405b": _spec("llama-3.1-405b", {"tp": 8, "pp": 16, "vpp": 8, "sharding": "zero1"},
-                            {"sequence_length": 8192, "tokens": 15.6e12}, 16384),
+                            {"sequence_length": 8192, "tokens": 15.6e12, "global_batch_sequences": 2048}, 16384),
     "llama-3.1-405b-first-last": _spec("llama-3.1-405b", {"tp": 8, "pp": 9, "first_stage_layers": 7, "last_stage_layers": 7,
                                                           "sharding": "zero1", "recompute": "full"}, {}, 1152),
     "mixtral-8x7b": _spec("mixtral-8x7b", {"tp": 2, "pp": 4, "ep": 8, "etp": 1, "sharding": "zero1"}, {}, 128),
@@ -50,6 +50,7 @@ MEGATRON: dict[str, dict[str, Any]] = {
                          {"packing": {"mean_document_tokens": 512}}, 256),
     "llama-2-7b-two-ranks": _spec("llama-2-7b", {"tp": 2, "pp": 2, "sharding": "zero1", "order": ["tp", "cp", "ep", "dp", "pp"]},
                                   {}, 32, profile="trainium1"),
+    "llama-2-7b-fp32": _spec("llama-2-7b", {"tp": 2, "pp": 1, "sharding": "zero1"}, {"precision": "fp32"}, 64),
     "every-other-layer": _spec(
         {"layers": 12, "hidden": 2048, "heads": 16, "kv_heads": 4, "ffn": 8192, "vocab": 50304, "name": "every other",
          "moe": {"experts": 16, "top_k": 1, "expert_ffn": 4096, "every": 2, "dense_layers": 2, "capacity_factor": 1.25}},

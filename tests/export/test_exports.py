@@ -90,6 +90,20 @@ def test_bridge_says_what_megatron_says(name):
         assert found.get(theirs) == (None if want is None else str(int(want)))
 
 
+@pytest.mark.parametrize("name", launches.MEGATRON)
+def test_bridge_says_what_its_setup_would_turn_on(name):
+    """Overlaps and the dtype of gradients, off too: Megatron-Bridge's setup switches on what is not said."""
+    values = asking.asked(launches.planned("megatron-bridge", name)).values
+    text = written("megatron-bridge", name)
+    said = {one.arg: ast.unparse(one.value) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("CommOverlapConfig", "MixedPrecisionConfig") for one in node.keywords}  # fmt: skip
+    assert said["overlap_grad_reduce"] == str(bool(values["layout.overlap.dp_gradients"]))
+    assert said["overlap_param_gather"] == str(bool(values["layout.overlap.dp_parameters"]))
+    if values["training.precision.matmul"] != "fp32":  # which needs no MixedPrecisionConfig
+        assert said["grad_reduce_in_fp32"] == str(values["training.precision.gradients"] == "fp32")
+    assert said.get("overlap_p2p_comm") == (str(values["layout.overlap.pp"]) if values["layout.vpp"] > 1 else None)
+
+
 @pytest.mark.parametrize("name", launches.DEEPSPEED)
 def test_deepspeed_is_json_with_the_plans_values(name):
     data, values = json.loads(written("deepspeed", name)), asking.asked(launches.planned("deepspeed", name)).values
@@ -235,6 +249,28 @@ REFUSED = [
     ("megatron", "llama-3-8b", {"software.compile": True}, "software.compile"),
     ("megatron", "llama-3-8b", {"layout.micro_batch": 0.5}, "layout.micro_batch"),
     ("megatron", "llama-3-8b", {"layout.order": ["dp", "tp", "cp", "ep", "pp"]}, "layout.order"),
+    ("megatron", "llama-3-8b-fsdp", {"training.optimizer": "muon"}, "layout.sharding"),
+    ("megatron", "llama-3-8b", {"training.optimizer": "sgd", "layout.offload": {"optimizer": True}}, "layout.offload.optimizer"),
+    ("megatron", "llama-3-8b", {"training.optimizer": "muon", "training.precision": {"matmul": "bf16", "moments": "bf16"}},
+     "training.precision.moments"),
+    ("megatron", "llama-3-8b", {"layout.offload": {"optimizer": True}, "layout.sharding": "none"}, "layout.offload.optimizer"),
+    ("megatron", "llama-3-8b", {"layout.cuda_graphs": ["attn"], "layout.recompute": "full"}, "layout.cuda_graphs"),
+    ("megatron", "llama-3-8b", {"layout.cuda_graphs": ["moe_router"]}, "layout.cuda_graphs"),
+    ("megatron", "qwen3-30b-a3b", {"layout.cuda_graphs": ["moe"], "layout.recompute": "none"}, "layout.cuda_graphs"),
+    ("megatron", "mixtral-8x7b", {"layout.overlap": {"ep": True}}, "layout.overlap.ep"),
+    ("megatron", "mixtral-8x7b", {"layout.sequence_parallel": False}, "layout.sequence_parallel"),
+    ("megatron", "qwen3-235b-a22b", {"layout.offload": {"optimizer": True}, "software": {
+        "stack": "megatron-core", "low_precision_parameters": True}}, "software.low_precision_parameters"),
+    ("megatron", "every-other-layer", {"software": {"stack": "megatron-core", "moe_dispatcher": "deepep"}},
+     "model.moe.capacity_factor"),
+    ("megatron", "qwen3-30b-a3b", {"layout.ep": 1, "software": {"stack": "megatron-core", "moe_dispatcher": "deepep"}},
+     "software.moe_dispatcher"),
+    ("megatron", "llama-3-8b", {"training.precision": "fp8-tensor", "layout.recompute": {
+        "granularity": "selective", "modules": ["layernorm"]}}, "layout.recompute.modules"),
+    ("megatron", "gpt3-175b", {"training.global_batch_sequences": 1040}, "layout.vpp"),
+    ("megatron-bridge", "gpt3-175b", {"training.global_batch_sequences": 1040}, "layout.vpp"),
+    ("torchtitan", "qwen3-30b-a3b", {"layout.sharding": "hsdp", "layout.sharding_group": 4}, "layout.sharding_group"),
+    ("deepspeed", "llama-3-8b-zero1", {"training.optimizer": {"name": "muon", "newton_schulz_steps": 4}}, "newton_schulz_steps"),
     ("megatron-bridge", "llama-3-8b", {"software.launch_blocking": True}, "software.launch_blocking"),
     ("torchtitan", "llama-3-8b", {"model.ffn": 15000}, "differs in model.ffn"),
     ("torchtitan", "llama-3-8b", {"layout.sharding": "zero2"}, "layout.sharding"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 
+import launches
 import pytest
 import yaml
 
 from codesign import cli, plan
 from codesign.errors import SpecError
-from codesign.spec import megatron, megatron_args, shell
+from codesign.export import launch
+from codesign.spec import load, megatron, megatron_args, resolve, shell
 
 SETS = ["cluster.profile=h100-sxm-80gb"]
 # In the style of the examples of Megatron-LM: variables, arrays, continuations, quotes, conditions, torchrun.
@@ -199,6 +203,19 @@ BAD = [
     ("--bf16", "--bf16\n#: nonsense", "not 'field: value'"),
     ("--bf16", "--bf16 --train-iters 9\n#: training.tokens: 1e12", "a comment says training.tokens"),
     ("--bf16", "--bf16 --attention-backend fused\n#: software.attention_kernel: fa3", "a comment says"),
+    ("--bf16", "--pipeline-model-parallel-size 0 --recompute-granularity full --recompute-method block --recompute-num-layers 1",
+     r"args.txt:2:1: --pipeline-model-parallel-size 0: a whole number of at least 1"),
+    ("--bf16", "--tensor-model-parallel-size 0", r"args.txt:2:1: --tensor-model-parallel-size 0: a whole number of at least 1"),
+    ("--bf16", "--context-parallel-size 0", r"args.txt:2:1: --context-parallel-size 0: a whole number of at least 1"),
+    ("--num-layers 4", "--num-layers 0 --recompute-granularity full --recompute-method block --recompute-num-layers 1",
+     r"args.txt:1:1: --num-layers 0: a whole number of at least 1 and at most 10000"),
+    ("--num-layers 4", "--num-layers 999999999 --num-experts 8 --moe-layer-freq '([0]*99999)*99999'", "at most 10000"),
+    ("--bf16", "--bf16\n#: training.tokens: abc", r"args.txt:3:1: training.tokens: a number above 0"),
+    ("--bf16", "--bf16\n#: training.tokens: true", r"args.txt:3:1: training.tokens: a number above 0"),
+    ("--bf16", "--bf16\n#: cluster.accelerators: abc", r"args.txt:3:1: cluster.accelerators: a number above 0"),
+    ("--bf16", "--bf16\n#: software.stack: 5", r"args.txt:3:1: software.stack: a text"),
+    ("--bf16", "--bf16\n#: software.attention_kernel: [fa2]", r"args.txt:3:1: software.attention_kernel: a text"),
+    ("--bf16", "--bf16 --fp8-format e4m3", r"args.txt:2:1: --fp8-format e4m3: not understood here. Allowed: hybrid"),
 ]  # fmt: skip
 
 
@@ -259,3 +276,44 @@ def test_arguments_of_the_parser_are_known():
     assert kinds["num-layers"] == "one" and kinds["swiglu"] == "switches" and kinds["recompute-modules"] == "many"
     assert len(kinds) > 800
     assert set(megatron.REFUSED) <= set(kinds)
+
+
+def test_no_list_of_layers_takes_long():
+    start = time.perf_counter()
+    for pattern in ("([1]+[0]*9999)", "([0]*99999)*99999", "([0,1]*5000)", "+".join(["[0]*9999"] * 2000)):
+        text = PLAIN.replace("--num-layers 4", f"--num-layers 10000 --num-experts 8 --moe-layer-freq '{pattern}'")
+        with contextlib.suppress(SpecError):
+            megatron.read_text(text, "args.txt", PLAIN_SETS)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(("pattern", "says"), [
+    ("[0,0,0,1]", {"every": 1, "dense_layers": 3}), ("[0,1,0,1]", {"every": 2, "dense_layers": 0}), ("[1]*4", {"every": 1}),
+    ("[0,0,1,0]", {"every": 2, "dense_layers": 1}), ("[0,0,1,1]", {"dense_layers": 2}), ("[0,1,0,0]", None),
+])
+def test_lists_of_layers(pattern, says):
+    text = PLAIN.replace("--bf16", f"--bf16 --num-experts 8 --moe-layer-freq '{pattern}'")
+    if says is None:
+        with pytest.raises(SpecError, match="no number of dense layers"):
+            megatron.read_text(text, "args.txt", PLAIN_SETS)
+        return
+    moe = megatron.read_text(text, "args.txt", PLAIN_SETS)[0]["model"]["moe"]
+    assert {name: moe.get(name, 1 if name == "every" else 0) for name in says} == says
+    kinds = resolve.layer_kinds(load.load(megatron.read_text(text, "args.txt", PLAIN_SETS)[0]).spec.model)
+    assert [int(kind.startswith("moe")) for kind in kinds] == eval(pattern)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SpecError, match="is no regular file"):
+        megatron.read(tmp_path / "pipe")
+
+
+def test_a_broken_value_is_never_an_internal_fault():
+    text = launch.export(launches.planned("megatron", "deepseek-v3"), "megatron").text
+    places = list(re.finditer(r"(?m)^(?:    --[a-z0-9-]+|#: [a-z_.]+:) ([^\n]+)$", text))
+    assert len(places) > 40
+    for place in places:
+        for value in ("0", "9" * 15, "9" * 400, "-1", "abc", "null", "[]"):
+            with contextlib.suppress(SpecError):
+                megatron.read_text(text[: place.start(1)] + value + text[place.end(1) :], "launch.sh", SETS)

@@ -1,4 +1,4 @@
-"""Megatron-Bridge: the recipe executed, its ConfigContainer built and its model finalised.
+"""Megatron-Bridge: the recipe executed, its ConfigContainer built, set up as before training, and its model finalised.
 
 Its package imports Transformer Engine and other CUDA packages, of which it needs only names here: empty modules stand for
 them. Beside it Megatron-LM's checkout is needed (--megatron); Megatron-Bridge's own submodule is another commit of it.
@@ -83,6 +83,12 @@ def prepare(folder: Path, given):
         exec(compile(recipe, "recipe", "exec"), names := {})
         config = names["pretrain_config"]()
         assert isinstance(config, ConfigContainer)
+        if config.mixed_precision is not None:
+            config.mixed_precision.finalize()
+            config.mixed_precision.setup(config.model, config.optimizer, config.ddp)
+        config.comm_overlap.data_parallel_size = config.get_data_parallel_size(asked.ranks)
+        config.comm_overlap.finalize()
+        config.comm_overlap.setup(config.model, config.optimizer, config.ddp)
         pairs = compare(config, asked)
         config.model.finalize()
         layers = (config.model.num_layers, asked.values["model.layers"])
@@ -117,16 +123,22 @@ def compare(config, asked) -> dict[str, tuple[object, object]]:
         "sequence": (model.seq_length, value("training.sequence_length")),
         "sequence of the data": (config.dataset.seq_length, value("training.sequence_length")),
         "recompute": (model.recompute_granularity or "none", recompute),
-        "bf16": (mixed.bf16, value("training.precision.matmul") != "fp16"),
-        "fp8": (bool(mixed.fp8), value("training.precision.matmul").startswith(("fp8", "mxfp8"))),
-        "gradients": (mixed.grad_reduce_in_fp32, value("training.precision.gradients") == "fp32"
-                      or value("training.precision.matmul") == "fp16"),
+        "data parallel": (config.comm_overlap.data_parallel_size, value("layout.dp")),
         "sharded": (config.optimizer.use_distributed_optimizer, sharding != "none"),
         "fully sharded": (config.ddp.use_megatron_fsdp, sharding in ("zero2", "zero3", "hsdp")),
         "overlap gradients": (config.ddp.overlap_grad_reduce, bool(value("layout.overlap.dp_gradients"))),
         "overlap parameters": (config.ddp.overlap_param_gather, bool(value("layout.overlap.dp_parameters"))),
+        "overlap transfers": ((model.overlap_p2p_comm, model.batch_p2p_comm) if value("layout.vpp") > 1 else None,
+                              (value("layout.overlap.pp"), not value("layout.overlap.pp")) if value("layout.vpp") > 1 else None),
+        "overlap experts": (bool(model.overlap_moe_expert_parallel_comm), bool(value("layout.overlap.ep"))),
         "order": (config.dist.use_tp_pp_dp_mapping, [n for n in value("layout.order") if n in ("dp", "pp")] == ["pp", "dp"]),
     }  # fmt: skip
+    if value("training.precision.matmul") != "fp32":
+        pairs |= {
+            "bf16": (mixed.bf16, value("training.precision.matmul") != "fp16"),
+            "fp8": (bool(mixed.fp8), value("training.precision.matmul").startswith(("fp8", "mxfp8"))),
+            "gradients": (config.ddp.grad_reduce_in_fp32, value("training.precision.gradients") == "fp32"),
+        }
     if value("model.ffn") is not None:
         pairs["ffn"] = (model.ffn_hidden_size, value("model.ffn"))
     if moe:

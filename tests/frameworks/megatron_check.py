@@ -114,8 +114,9 @@ def compare(args, asked) -> dict[str, tuple[object, object]]:
         "recompute": (args.recompute_granularity or "none", recompute),
         "fp8 recipe": (args.fp8_recipe if args.fp8 else None, recipes.get(matmul)),
         "fp4": (bool(args.fp4), matmul == "nvfp4"),
-        "parameters": (args.params_dtype, dtypes["fp16" if matmul == "fp16" else "bf16"]),
-        "gradients": (args.accumulate_allreduce_grads_in_fp32, value("training.precision.gradients") == "fp32"),
+        "parameters": (args.params_dtype, dtypes[matmul if matmul in ("fp16", "fp32") else "bf16"]),
+        "gradients": (args.accumulate_allreduce_grads_in_fp32 or args.params_dtype == torch.float32,
+                      value("training.precision.gradients") == "fp32"),
         "moments": (args.exp_avg_dtype, dtypes[value("training.precision.moments")]),
         "sharded": (
             args.use_distributed_optimizer or args.use_layer_wise_distributed_optimizer, value("layout.sharding") != "none",
