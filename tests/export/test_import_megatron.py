@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 
@@ -302,11 +301,6 @@ def test_lists_of_layers(pattern, says):
     kinds = resolve.layer_kinds(load.load(megatron.read_text(text, "args.txt", PLAIN_SETS)[0]).spec.model)
     assert [int(kind.startswith("moe")) for kind in kinds] == eval(pattern)
 
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SpecError, match="is no regular file"):
-        megatron.read(tmp_path / "pipe")
 
 
 def test_a_broken_value_is_never_an_internal_fault():
