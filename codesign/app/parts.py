@@ -18,6 +18,7 @@ from codesign.errors import CodesignError
 from codesign.report import explained, view
 from codesign.report import found as words
 from codesign.report.figures import Figure
+from codesign.run import RunPlan
 from codesign.spec.load import Document
 
 # whether more of a figure is better -> how its change is coloured, and whether an arrow shows its direction
@@ -72,6 +73,16 @@ def show_chart(rows: Sequence[Mapping[str, Any]], chart: Chart, alt: str) -> Non
 def show_table(rows: Sequence[Mapping[str, Any]], key: str, order: Sequence[str] | None = None) -> None:
     """Rows of texts; `order` puts some columns first."""
     st.dataframe(list(rows), hide_index=True, width="stretch", key=key, column_order=order)
+
+
+def show_answer(solved: Solved, run: RunPlan, said: Sequence[str], figures: Sequence[Figure]) -> None:
+    """The verdict of a run in sentences, as a warning where something does not hold, and its figures."""
+    told = view.bullets([*run.violations, *said])
+    if run.violations:
+        st.warning(told, icon=":material/block:")
+    else:
+        st.success(told, icon=":material/check:")
+    show_figures(solved, figures)
 
 
 # ---------------------------------------------------------------------------------------------------- work that takes longer

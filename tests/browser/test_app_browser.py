@@ -218,7 +218,6 @@ def test_a_link_between_sites_is_an_input(visit: Callable[..., Visit]) -> None:
     assert one.numbers()[0] > before[0]
 
 
-@pytest.mark.skipif("search" not in [page.path for page in PAGES], reason="there is no page Search")
 def test_a_layout_is_adopted_from_the_pareto_plot(visit: Callable[..., Visit]) -> None:
     one = visit().open("search", example="llama-3-8b-fsdp")
     points = one.page.locator("[data-testid=stMain] [data-testid=stVegaLiteChart] .mark-symbol.role-mark path")

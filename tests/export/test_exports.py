@@ -6,7 +6,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -183,7 +182,6 @@ def test_megatron_arguments_are_the_plans_values(name):
     assert {name[2:] for name in found} <= set(megatron_args.flags())
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize("name", launches.MEGATRON)
 def test_bash_reads_the_script_as_we_do(name, tmp_path):
     """The shell itself is the oracle of the reader of scripts: `torchrun` prints the arguments that it is given."""

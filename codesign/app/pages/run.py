@@ -9,7 +9,7 @@ import streamlit as st
 from codesign.app import run_charts as charts
 from codesign.app import session
 from codesign.app.answers import Solved
-from codesign.app.parts import add_section, show_chart, show_figures, show_table, solved_or_fault
+from codesign.app.parts import add_section, show_answer, show_chart, show_table, solved_or_fault
 from codesign.app.session import Current
 from codesign.report import outcome_rows, run_figures, run_rows, view
 from codesign.run import RunPlan
@@ -41,13 +41,8 @@ def draw() -> None:
 
 
 def _answer(solved: Solved, run: RunPlan, now: Current) -> None:
-    said = view.bullets([*run.violations, *run_figures.answer(run)])
-    if run.violations:
-        st.warning(said, icon=":material/block:")
-    else:
-        st.success(said, icon=":material/check:")
     before = (now.baseline.plan, now.baseline.run) if now.baseline else None
-    show_figures(solved, run_figures.run_figures(solved.plan, run, before))
+    show_answer(solved, run, run_figures.answer(run), run_figures.run_figures(solved.plan, run, before))
     if now.pinned is None:
         st.caption("Pin a baseline on the page Plan to see here what a change moves.")
     with st.expander("What this rests on"):

@@ -9,7 +9,7 @@ import streamlit as st
 from codesign.app import run_charts as charts
 from codesign.app import session
 from codesign.app.answers import Solved
-from codesign.app.parts import add_section, show_chart, show_figures, show_table, solved_or_fault
+from codesign.app.parts import add_section, show_answer, show_chart, show_table, solved_or_fault
 from codesign.app.session import Current
 from codesign.report import run_figures, site_rows, view
 from codesign.run import RunPlan
@@ -38,13 +38,8 @@ def draw() -> None:
 
 
 def _answer(solved: Solved, run: RunPlan, now: Current) -> None:
-    said = view.bullets([*run.violations, *site_rows.answer(run)])
-    if run.violations:
-        st.warning(said, icon=":material/block:")
-    else:
-        st.info(said, icon=":material/hub:")
     before = (now.baseline.plan, now.baseline.run) if now.baseline else None
-    show_figures(solved, run_figures.site_figures(solved.plan, run, before))
+    show_answer(solved, run, site_rows.answer(run), run_figures.site_figures(solved.plan, run, before))
     if now.pinned is None:
         st.caption("Pin a baseline on the page Plan to see here what a change moves.")
     with st.expander("What this rests on"):
