@@ -13,6 +13,8 @@ import types
 import typing
 from pathlib import Path
 
+import python_of_megatron
+
 ABSENT = ("transformer_engine", "transformer_engine_torch", "nvidia_resiliency_ext", "megatron.energon", "modelopt", "mamba_ssm",
           "causal_conv1d", "flash_attn", "qwen_vl_utils", "open_clip", "fla", "wandb", "comet_ml", "mlflow")  # fmt: skip
 FILLED = {
@@ -55,10 +57,7 @@ class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def prepare(folder: Path, given):
-    if not hasattr(typing, "override"):  # Megatron-LM wants Python 3.12; its configurations do not
-        import typing_extensions
-
-        typing.override = typing_extensions.override  # type: ignore[attr-defined]
+    python_of_megatron.prepare()
     lm = Path(given["megatron"] or folder / "3rdparty" / "Megatron-LM")
     sys.meta_path.insert(0, _Absent())
     sys.path.insert(0, str(lm))

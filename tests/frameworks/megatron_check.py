@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import typing
 from pathlib import Path
+
+import python_of_megatron
 
 FILLED = {
     "lr": "1e-4", "lr-decay-style": "cosine", "tokenizer-type": "NullTokenizer", "tokenizer-model": "none",
@@ -41,10 +42,7 @@ def filled(script: str) -> str:
 
 
 def prepare(folder: Path, _: object):
-    if not hasattr(typing, "override"):  # Megatron-LM wants Python 3.12; its arguments do not
-        import typing_extensions
-
-        typing.override = typing_extensions.override  # type: ignore[attr-defined]
+    python_of_megatron.prepare()
     sys.path.insert(0, str(folder))
     import torch
     from megatron.core.models.common.embeddings import rope_utils

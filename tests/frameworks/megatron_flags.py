@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-import typing
 from pathlib import Path
+
+import python_of_megatron
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "d98e8a64ddf34856e74b24714e3bedb2f5a39553"
 
 
 def main(folder: str) -> None:
-    if not hasattr(typing, "override"):  # Megatron-LM wants Python 3.12; its arguments do not
-        import typing_extensions
-
-        typing.override = typing_extensions.override  # type: ignore[attr-defined]
+    python_of_megatron.prepare()
     sys.path.insert(0, folder)
     from megatron.training.arguments import add_megatron_arguments
 
